@@ -3,6 +3,7 @@
 They are msgspec structs, so that the metadata cache can keep them as JSON.
 """
 
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import NewType
@@ -146,3 +147,19 @@ class Option(Struct, frozen=True):
     code: int
     language: int
     label: str
+
+
+class Organisation(Struct, frozen=True):
+    """What one small request tells of the environment at the start of a run.
+
+    Attributes:
+        metadata_version: Moves with every schema or label edit; "" where the environment does not tell.
+        server_time: The server's clock when it answered (UTC, whole seconds).
+        token_days: Days that deletions are kept for change tracking.
+        language: LCID of its base language.
+    """
+
+    metadata_version: str
+    server_time: datetime
+    token_days: int
+    language: int

@@ -1,0 +1,100 @@
+"""What is remembered between runs: how far each entity has come, and the log of what was done.
+
+Every function runs inside the caller's transaction, so that a checkpoint and the rows it speaks of are committed
+together (law 1).
+"""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, Text, cast, delete, exists, func, insert, literal, select, update
+from sqlalchemy.sql import ColumnElement
+
+from igh_sync_core.control import SyncLog, SyncSeen, SyncState
+from igh_sync_core.model import TableSpec
+from igh_sync_core.report import EntityReport
+from igh_sync_core.tables import EntityTables
+
+_STATE = SyncState.metadata.tables["_sync_state"]
+_LOG = SyncLog.metadata.tables["_sync_log"]
+_SEEN = SyncSeen.metadata.tables["_sync_seen"]
+
+
+def read(conn: Connection, spec: TableSpec) -> SyncState:
+    """How far the entity has come; a pending state where nothing is known."""
+    row = conn.execute(select(_STATE).where(_STATE.c.entity_name == spec.entity_set)).mappings().one_or_none()
+    return SyncState.model_validate(dict(row)) if row else SyncState(entity_name=spec.entity_set)
+
+
+def write(conn: Connection, state: SyncState) -> None:
+    """Store the state, replacing what was there."""
+    values = state.model_dump()
+    statement = update(_STATE).where(_STATE.c.entity_name == state.entity_name).values(values)
+    if conn.execute(statement).rowcount == 0:
+        conn.execute(insert(_STATE).values(values))
+
+
+def log_start(conn: Connection, spec: TableSpec, *, run_id: str, now: datetime) -> None:
+    """Open the run's line for this entity in ``_sync_log``."""
+    values = {"entity_name": spec.entity_set, "start_time": now, "status": "in_progress", "run_id": run_id}
+    conn.execute(insert(_LOG).values(**_LOG_DEFAULTS, **values))
+
+
+def log_end(conn: Connection, report: EntityReport, *, run_id: str, now: datetime) -> None:
+    """Complete that line with what happened."""
+    conn.execute(
+        update(_LOG)
+        .where(_LOG.c.entity_name == report.table, _LOG.c.run_id == run_id)
+        .values(
+            end_time=now,
+            status=report.status,
+            error_message=report.error or None,
+            strategy=report.strategy,
+            reason=report.reason,
+            records_added=report.added,
+            records_updated=report.updated,
+            records_closed=report.closed,
+            records_unchanged=report.unchanged,
+            requests=report.requests,
+        )
+    )
+
+
+_LOG_DEFAULTS = {
+    "records_added": 0,
+    "records_updated": 0,
+    "records_closed": 0,
+    "records_unchanged": 0,
+    "requests": 0,
+}
+
+
+def count_open(conn: Connection, tables: EntityTables) -> int:
+    """Number of current rows."""
+    main = tables.main
+    return conn.execute(select(func.count()).select_from(main).where(main.c.valid_to.is_(None))).scalar_one()
+
+
+def note_seen(conn: Connection, tables: EntityTables) -> None:
+    """Remember the staged keys as met by the complete read in progress."""
+    entity, key = tables.spec.entity_set, tables.stage.c[tables.spec.key]
+    seen = exists().where(_SEEN.c.entity_name == entity, _SEEN.c.key == cast(key, Text))
+    staged = select(literal(entity), cast(key, Text)).where(~seen)
+    conn.execute(insert(_SEEN).from_select(["entity_name", "key"], staged))
+
+
+def forget_seen(conn: Connection, spec: TableSpec) -> None:
+    """Drop what a complete read has met, once it has ended or starts anew."""
+    conn.execute(delete(_SEEN).where(_SEEN.c.entity_name == spec.entity_set))
+
+
+def was_seen(tables: EntityTables) -> ColumnElement[bool]:
+    """Whether an open version's key was met by the complete read."""
+    key = tables.main.c[tables.spec.key]
+    return exists().where(_SEEN.c.entity_name == tables.spec.entity_set, _SEEN.c.key == cast(key, Text))
+
+
+def mark_failed(conn: Connection, spec: TableSpec) -> None:
+    """Say that the entity's last read failed; where it goes on stays as it was."""
+    if conn.execute(update(_STATE).where(_STATE.c.entity_name == spec.entity_set).values(state="failed")).rowcount == 0:
+        state = SyncState(entity_name=spec.entity_set, state="failed")
+        conn.execute(insert(_STATE).values(state.model_dump()))

@@ -1,0 +1,173 @@
+"""The database: engine, connections, transactions and bulk loading, for SQLite and PostgreSQL alike.
+
+One connection serves one entity; temporary tables live and die with it. SQLite has one writer at a time, so
+transactions of one process queue here fairly instead of polling the file's lock.
+"""
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql as pg
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from igh_sync_core.config import Config
+from igh_sync_core.errors import ConfigError, StoreError, StoreUnavailable
+
+BUSY_TIMEOUT_S = 60
+_SQLITE_HEADER = b"SQLite format 3\0"
+_writers: dict[str, threading.RLock] = {}
+_writers_guard = threading.Lock()
+
+
+class Database:
+    """One database, chosen by the settings; PostgreSQL wins when both are set.
+
+    Safe to share between threads; every connection belongs to the thread that opened it.
+
+    Raises:
+        ConfigError: The SQLite file cannot be created or written.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.is_postgres = config.get_db_type() == "postgresql"
+        if self.is_postgres:
+            self.engine = _postgres_engine(config.postgres_connection_string or "")
+        else:
+            self.engine = _sqlite_engine(Path(config.sqlite_db_path or "dataverse.db"))
+        self._writer = _writer_lock(str(self.engine.url)) if not self.is_postgres else None
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Open a connection of its own, closed at the end.
+
+        Raises:
+            StoreUnavailable: The database cannot be reached.
+            StoreError: It refused a statement.
+        """
+        with _store_errors(), self.engine.connect() as conn:
+            yield conn
+
+    @contextlib.contextmanager
+    def transaction(self, conn: Connection) -> Iterator[None]:
+        """Commit everything written inside, or nothing of it (law 1)."""
+        with self._writer or contextlib.nullcontext(), conn.begin():
+            yield
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open a connection with one transaction around everything done with it."""
+        with self.connection() as conn, self.transaction(conn):
+            yield conn
+
+    def load(self, conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Append *rows* to *table* in bulk, consuming them once.
+
+        Args:
+            conn: A connection inside a transaction.
+            table: Any table; columns not named take their defaults.
+            columns: Names of the *n* columns given.
+            rows: Sequences of *n* values each, already of the engine's types.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: A unique index refused a row, on both engines.
+        """
+        if self.is_postgres:
+            _copy(conn, table, columns, rows)
+        else:
+            _execute_many(conn, table, columns, rows)
+
+
+def _execute_many(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    statement = str(insert(table).compile(dialect=conn.dialect, column_keys=list(columns)))
+    cursor = conn.connection.cursor()
+    try:
+        cursor.executemany(statement, rows)  # type: ignore[arg-type]  # sqlite3 streams any iterable
+    except sqlite3.IntegrityError as exc:
+        raise IntegrityError(statement, None, exc) from exc
+    finally:
+        cursor.close()
+
+
+def _copy(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    statement = pg.SQL("COPY {} ({}) FROM STDIN").format(
+        pg.Identifier(table.name), pg.SQL(", ").join(pg.Identifier(table.c[name].name) for name in columns)
+    )
+    cursor: psycopg.Cursor[Any] = conn.connection.cursor()  # type: ignore[assignment]  # SQLAlchemy's pooled proxy
+    try:
+        with cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.IntegrityError as exc:
+        raise IntegrityError("COPY", None, exc) from exc
+
+
+def _sqlite_engine(path: Path) -> Engine:
+    path = path.expanduser().absolute()
+    if fault := _why_unwritable(path):
+        msg = f"SQLITE_DB_PATH: {path} {fault}; name a file in a folder you may write to"
+        raise ConfigError([msg])
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _why_unwritable(path: Path) -> str:
+    """What stops SQLite from writing there, without making the file: nothing is written before the source answers."""
+    if path.is_dir():
+        return "is a folder"
+    if path.exists():
+        with path.open("rb") as file:
+            header = file.read(len(_SQLITE_HEADER))
+        if header and header != _SQLITE_HEADER:
+            return "is no SQLite database"
+        return "" if os.access(path, os.W_OK) else "may not be written"
+    if not path.parent.is_dir():
+        return "lies in a folder that does not exist"
+    return "" if os.access(path.parent, os.W_OK) else "lies in a folder that may not be written"
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # SQLAlchemy, not the driver, begins and ends transactions: the driver's own habit leaves DDL outside.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA temp_store = FILE")
+
+
+def _begin_sqlite(conn: Connection) -> None:
+    conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _postgres_engine(connection_string: str) -> Engine:
+    url = make_url(connection_string).set(drivername="postgresql+psycopg")
+    return create_engine(url, poolclass=NullPool)
+
+
+def _writer_lock(url: str) -> threading.RLock:
+    with _writers_guard:
+        return _writers.setdefault(url, threading.RLock())
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as exc:
+        raise StoreUnavailable(f"the database is not available: {_first_line(exc)}") from exc
+    except DBAPIError as exc:
+        raise StoreError(f"the database refused a statement: {_first_line(exc)}") from exc
+
+
+def _first_line(exc: DBAPIError) -> str:
+    """What the driver says, without the statement and its values (no row contents in errors)."""
+    return str(exc.orig).strip().splitlines()[0] if exc.orig else type(exc).__name__

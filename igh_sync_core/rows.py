@@ -1,0 +1,253 @@
+"""Records → rows: one page of JSON becomes columns of engine values, by the types that metadata declares.
+
+Pure and column-wise: msgspec decodes each record into a typed struct, everything after that is done a column at
+a time. Nothing looks at a value to guess its type (law 6).
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Raw
+
+from igh_sync_core.errors import DataError
+from igh_sync_core.model import Column, Kind, OptionKind, TableSpec
+from igh_sync_core.tables import raw_name, stored_names
+
+Engine = Literal["sqlite", "postgresql"]
+Values = Sequence[Any]
+
+TARGET_TYPE = "@Microsoft.Dynamics.CRM.lookuplogicalname"
+LABEL = "@OData.Community.Display.V1.FormattedValue"
+_STAMP_LENGTH = len("2023-04-07T21:59:01Z")
+_NULL = Raw(b"null")
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_TYPES: dict[Kind, Any] = {
+    Kind.STRING: str,
+    Kind.GUID: Annotated[str, Meta(min_length=36, max_length=36)],
+    Kind.INT16: Annotated[int, Meta(ge=-(2**15), le=2**15 - 1)],
+    Kind.INT32: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)],
+    Kind.INT64: _Int64,
+    Kind.BOOLEAN: bool,
+    Kind.DECIMAL: Decimal,
+    Kind.DOUBLE: float,
+    Kind.DATETIME: datetime,
+    Kind.DATE: date,
+    Kind.BINARY: bytes,
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One page of records, column by column; keys are distinct and never null.
+
+    Attributes:
+        names: The *c* columns of the entity's table that a record fills, in stored order.
+        columns: *c* sequences of *n* engine values.
+        raw: Per multi-select column its *n* texts as received (``"2,3,8"``), or None.
+        keys: The *n* keys.
+        codes: Per choice column the option codes that occur.
+        latest: Largest ``modifiedon`` (UTC), or None where the entity has none or the page is empty.
+    """
+
+    names: tuple[str, ...]
+    columns: list[Values]
+    raw: dict[str, Values]
+    keys: Values
+    codes: dict[str, set[int]]
+    latest: datetime | None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def column(self, name: str) -> Values:
+        """The *n* values of one column."""
+        return self.columns[self.names.index(name)]
+
+    def picks(self) -> Iterator[tuple[Any, str, int]]:
+        """Every chosen option of every multi-select: ``(key, field, code)``."""
+        for field, texts in self.raw.items():
+            for key, text in zip(self.keys, texts, strict=True):
+                if text:
+                    for code in text.split(","):
+                        yield key, field, int(code)
+
+
+class RowCodec:
+    """Decoder of one entity's records for one engine.
+
+    Args:
+        spec: The entity.
+        engine: Decides the form of values: SQLite takes text and floats, PostgreSQL dates and exact decimals.
+    """
+
+    def __init__(self, spec: TableSpec, engine: Engine) -> None:
+        self.spec = spec
+        self.engine = engine
+        self.names = stored_names(spec)
+        self._record = _record_type(spec, engine)
+        self._decoder = msgspec.json.Decoder(self._record)
+        self._finish = [_finisher(column, engine) for column in spec.columns]
+
+    def decode(self, records: Sequence[Raw]) -> Batch:
+        """Turn the *records* of one page into a batch; of equal keys the last one stays.
+
+        Raises:
+            DataError: A record has no key, or a value that its declared type cannot hold.
+        """
+        records, rows = self._distinct(records)
+        columns: list[Values] = list(zip(*map(msgspec.structs.astuple, rows), strict=True)) or [()] * (len(self.names) - 1)
+        stamps = self._stamps(columns)
+        raw = {
+            column.name: columns[at]
+            for at, column in enumerate(self.spec.columns)
+            if column.option is OptionKind.MULTISELECT
+        }
+        finished = [finish(values) for finish, values in zip(self._finish, columns, strict=False)]
+        columns = [*finished, *columns[len(finished) :], self._documents(records)]
+        return Batch(
+            names=self.names,
+            columns=columns,
+            raw=raw,
+            keys=columns[self.names.index(self.spec.key)],
+            codes=self._codes(columns, raw),
+            latest=max(stamps, default=None),
+        )
+
+    def _distinct(self, records: Sequence[Raw]) -> tuple[Sequence[Raw], list[Any]]:
+        rows = self._decode_all(records)
+        by_key = {getattr(row, "key"): at for at, row in enumerate(rows)}  # noqa: B009 - the struct is made at run time
+        if None in by_key:
+            raise DataError(f"{self.spec.logical_name}: a record has no {self.spec.key}")
+        if len(by_key) == len(rows):
+            return records, rows
+        kept = sorted(by_key.values())
+        return [records[at] for at in kept], [rows[at] for at in kept]
+
+    def _decode_all(self, records: Sequence[Raw]) -> list[Any]:
+        try:
+            rows = [self._decoder.decode(record) for record in records]
+        except msgspec.MsgspecError:
+            raise self._first_fault(records) from None
+        if self.engine == "postgresql" and any(b"\\u0000" in record for record in map(bytes, records)):
+            return [self._decoder.decode(without_nul(record)) for record in records]
+        return rows
+
+    def _first_fault(self, records: Sequence[Raw]) -> DataError:
+        """Name the record and the column, never the value."""
+        for record in records:
+            try:
+                self._decoder.decode(record)
+            except msgspec.MsgspecError as exc:
+                key = msgspec.json.decode(record).get(self.spec.key)
+                return DataError(f"{self.spec.logical_name} {key}: {_without_value(exc)}")
+        raise AssertionError  # pragma: no cover - only called when one of them fails
+
+    def _documents(self, records: Sequence[Raw]) -> Values:
+        if self.engine == "postgresql":
+            return [without_nul(record).decode() for record in records]
+        return [str(record, "utf-8") for record in records]
+
+    def _stamps(self, columns: list[Values]) -> list[datetime]:
+        if not self.spec.has_modified_on:
+            return []
+        at = self.names.index("modifiedon")
+        return [_utc(value) for value in columns[at] if value is not None]
+
+    def _codes(self, columns: list[Values], raw: dict[str, Values]) -> dict[str, set[int]]:
+        return {
+            column.name: _multi_codes(raw[column.name]) if column.name in raw else _single_codes(columns[at])
+            for at, column in enumerate(self.spec.columns)
+            if column.option is not None
+        }
+
+
+def whole_seconds(values: Values, engine: Engine) -> Values:
+    """Cut a finished ``modifiedon`` column to whole seconds, the form of ``valid_from`` (law 4)."""
+    if engine == "postgresql":
+        return [value and value.replace(microsecond=0) for value in values]
+    return [value if value is None or len(value) == _STAMP_LENGTH else value[:19] + "Z" for value in values]
+
+
+def without_nul(record: Raw) -> bytes:
+    """The record without U+0000, which PostgreSQL keeps in neither text nor JSON."""
+    data = bytes(record)
+    return _NUL.sub(r"\1", data.decode()).encode() if b"\\u0000" in data else data
+
+
+def _record_type(spec: TableSpec, engine: Engine) -> type[Any]:
+    """A struct with one optional field per property and per target type; unknown members are skipped."""
+    types = {**_TYPES, Kind.DECIMAL: float} if engine == "sqlite" else _TYPES
+    fields: list[tuple[str, Any, Any]] = []
+    for at, column in enumerate(spec.columns):
+        field = "key" if column.name == spec.key else f"f{at}"
+        # msgspec knows no optional Raw: a null arrives as the text "null".
+        kind = Raw if column.kind is Kind.COMPLEX else types[column.kind] | None
+        fields.append((field, kind, msgspec.field(default=None, name=column.name)))
+    for at, lookup in enumerate(spec.polymorphic):
+        fields.append((f"t{at}", str | None, msgspec.field(default=None, name=lookup.column + TARGET_TYPE)))
+    return msgspec.defstruct("Record", fields, gc=False)
+
+
+def _finisher(column: Column, engine: Engine) -> Callable[[Values], Values]:
+    """What is left to do with a decoded column before the engine takes it."""
+    if column.option is OptionKind.MULTISELECT:
+        return _single_choice
+    if column.kind is Kind.GUID:
+        return _lower_case
+    if column.kind is Kind.COMPLEX:
+        return _texts
+    if engine == "sqlite" and column.kind is Kind.DATETIME:
+        return _stamp_texts
+    if engine == "sqlite" and column.kind is Kind.DATE:
+        return msgspec.to_builtins
+    return _as_it_is
+
+
+def _as_it_is(values: Values) -> Values:
+    return values
+
+
+def _single_choice(values: Values) -> Values:
+    """The code where exactly one option is chosen, else null: what the downstream program reads."""
+    return [None if not value or "," in value else value for value in values]
+
+
+def _lower_case(values: Values) -> Values:
+    joined = "".join(filter(None, values))
+    return values if joined == joined.lower() else [value and value.lower() for value in values]
+
+
+def _texts(values: Values) -> Values:
+    return [None if value is None or value == _NULL else str(value, "utf-8") for value in values]
+
+
+def _stamp_texts(values: Values) -> Values:
+    texts = msgspec.to_builtins(values)
+    filled = [text for text in texts if text is not None]
+    if sum(map(len, filled)) == _STAMP_LENGTH * len(filled):
+        return texts  # type: ignore[no-any-return]
+    return [None if value is None else msgspec.to_builtins(_utc(value)) for value in values]
+
+
+def _utc(value: datetime) -> datetime:
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _single_codes(values: Values) -> set[int]:
+    return {int(value) for value in set(values) if value is not None}
+
+
+def _multi_codes(texts: Values) -> set[int]:
+    return {int(code) for text in set(texts) if text for code in text.split(",")}
+
+
+def _without_value(exc: msgspec.MsgspecError) -> str:
+    """msgspec's own words name the type and the path (``$.revenue``), not the value."""
+    return str(exc).replace("`$.", "column `")

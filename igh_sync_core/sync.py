@@ -1,0 +1,274 @@
+"""One entity end to end: the only module that sees both the wire and the store.
+
+Reads what the strategy says, page by page; writes each page, what it says of choices, and the checkpoint that
+covers it in one transaction (law 1). A kill between two pages loses nothing: the next run goes on after the last.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from http import HTTPStatus
+
+import msgspec
+from msgspec import Raw, Struct, field
+from sqlalchemy import Connection
+
+from igh_sync_core import checkpoint, strategy
+from igh_sync_core.choices import Choices
+from igh_sync_core.client import Client, Fetched
+from igh_sync_core.control import SyncState
+from igh_sync_core.database import Database
+from igh_sync_core.errors import RequestRejected
+from igh_sync_core.lock import fence
+from igh_sync_core.model import Organisation, TableSpec
+from igh_sync_core.odata import Page
+from igh_sync_core.report import EntityReport
+from igh_sync_core.rows import RowCodec
+from igh_sync_core.strategy import Plan, Read, ReadKind
+from igh_sync_core.tables import entity_tables
+from igh_sync_core.versions import Counts, History
+
+_REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A page was stored.
+
+    Attributes:
+        entity: Logical name.
+        rows: Records of this entity met so far in this run.
+        is_done: Whether the read in progress has ended with it.
+    """
+
+    entity: str
+    rows: int
+    is_done: bool
+
+
+def ignore(_progress: Progress) -> None:
+    """Listen to nothing."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every entity of one run shares.
+
+    Attributes:
+        run_id: Token of the run's lock.
+        client: The wire.
+        database: The store.
+        organisation: What its authentication learnt.
+        page_size: Rows asked per page.
+        listener: Told of every stored page, from the thread that stored it.
+    """
+
+    run_id: str
+    client: Client
+    database: Database
+    organisation: Organisation
+    page_size: int = 5_000
+    listener: Callable[[Progress], None] = ignore
+
+
+class _DeltaEntry(Struct):
+    """A tombstone says so by a context of its own; a record's own columns named ``id`` or ``reason`` do not matter."""
+
+    context: str = field(name="@odata.context", default="")
+    id: str | int | None = None
+
+
+_ENTRY = msgspec.json.Decoder(_DeltaEntry)
+
+
+def sync_entity(run: Run, spec: TableSpec, plan: Plan) -> EntityReport:
+    """Bring one entity up to date.
+
+    Args:
+        run: The run, which holds the database.
+        spec: The entity; its tables exist and fit.
+        plan: How it is read.
+
+    Raises:
+        SyncError: Nothing of the page at fault is written; pages before it are, and the next run goes on from them.
+    """
+    started = time.monotonic()
+    with run.database.connection() as conn:
+        work = _EntitySync(run, conn, spec, plan)
+        work.run()
+    return EntityReport(
+        entity=spec.logical_name,
+        table=spec.entity_set,
+        strategy=plan.strategy,
+        reason="; ".join([plan.reason, *work.remarks]),
+        added=work.counts.added,
+        updated=work.counts.updated,
+        closed=work.counts.closed,
+        unchanged=work.counts.unchanged,
+        requests=work.channel.requests,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+class _EntitySync:
+    """The reads of one entity in one run."""
+
+    def __init__(self, run: Run, conn: Connection, spec: TableSpec, plan: Plan) -> None:
+        self._run, self._conn, self._spec, self._plan = run, conn, spec, plan
+        self._tables = entity_tables(spec)
+        self._codec = RowCodec(spec, "postgresql" if run.database.is_postgres else "sqlite")
+        self._choices = Choices(conn, spec, run.organisation.language)
+        with run.database.transaction(conn):
+            self._state = checkpoint.read(conn, spec)
+        fresh = frozenset(filter(None, self._state.fresh_columns.split(",")))
+        self._history = History(run.database, conn, self._tables, fresh=fresh)
+        self._sync_time: datetime | None = None
+        self.channel = run.client.channel(spec.logical_name, page_size=run.page_size)
+        self.counts = Counts()
+        self._stored = 0
+        self.remarks: list[str] = []
+
+    def run(self) -> None:
+        """Do the read that is due, and what must follow it."""
+        read: Read | None = self._next_read()
+        while read is not None:
+            try:
+                self._execute(read)
+            except RequestRejected as exc:
+                read = self._after_refusal(read, exc)
+            else:
+                read = self._overlap()
+
+    def _next_read(self) -> Read:
+        root, organisation = self._run.client.config.api_root, self._run.organisation
+        return strategy.next_read(self._spec, self._plan, self._state, api_root=root, organisation=organisation)
+
+    def _execute(self, read: Read) -> None:
+        if read.reason:
+            self.remarks.append(read.reason)
+            log.info("%s: %s", self._spec.logical_name, read.reason)
+        if read.kind is ReadKind.FIRST and not read.is_resumed and not self._history.is_empty:
+            read = replace(read, kind=ReadKind.SNAPSHOT)
+        is_first_page = not read.is_resumed
+        for fetched in self.channel.pages(read.url, track_changes=read.track_changes):
+            state = self._begun(read, fetched) if is_first_page else self._state.model_copy()
+            self._store(read, fetched, state, is_first_page=is_first_page)
+            is_first_page = False
+
+    def _begun(self, read: Read, fetched: Fetched) -> SyncState:
+        """The state of a new read; what an earlier one left half done no longer counts."""
+        state = self._state.model_copy()
+        state.state, state.run_id, state.strategy = "in_progress", self._run.run_id, self._plan.strategy
+        state.columns_digest = strategy.digest(self._spec)
+        if read.is_complete or not state.overlap_due:
+            state.read_started = self._server_time(fetched)
+        state.read_latest = state.next_link = None
+        state.read_kind = read.kind if read.is_complete else None
+        if read.is_complete:
+            state.delta_link = state.delta_link_time = state.last_timestamp = None
+        return state
+
+    def _store(self, read: Read, fetched: Fetched, state: SyncState, *, is_first_page: bool) -> None:
+        """One page, one transaction."""
+        now = self._now(fetched)
+        records, deleted = _split(fetched.page)
+        batch = self._codec.decode(records)
+        with self._run.database.transaction(self._conn):
+            fence(self._conn, self._run.run_id)
+            self._choices.note(batch, now)
+            write = self._history.write_new if read.kind is ReadKind.FIRST else self._history.write
+            counts = write(batch, now)
+            closed = self._history.close_deleted(deleted, now)
+            if read.kind is ReadKind.SNAPSHOT:
+                is_last = fetched.page.next_link is None
+                closed += self._close_absent(now, is_first=is_first_page, is_last=is_last)
+            counts += Counts(closed=closed)
+            self._advance(state, read, fetched, batch.latest)
+            state.records_count += counts.added - counts.closed
+            state.last_sync_time = now
+            checkpoint.write(self._conn, state)
+        self._state = state
+        self.counts += counts
+        self._stored += len(batch)
+        self._run.listener(Progress(self._spec.logical_name, self._stored, is_done=fetched.page.next_link is None))
+
+    def _close_absent(self, now: datetime, *, is_first: bool, is_last: bool) -> int:
+        """Close what a complete read did not meet, once its last page is here (law 3)."""
+        if is_first and is_last:
+            return self._history.close_absent(self._history.staged_is_present(), now)
+        if is_first:
+            # In the page's own transaction: an older read may still go on until this one is on record.
+            checkpoint.forget_seen(self._conn, self._spec)
+        checkpoint.note_seen(self._conn, self._tables)
+        if not is_last:
+            return 0
+        closed = self._history.close_absent(checkpoint.was_seen(self._tables), now)
+        checkpoint.forget_seen(self._conn, self._spec)
+        return closed
+
+    def _advance(self, state: SyncState, read: Read, fetched: Fetched, latest: datetime | None) -> None:
+        """Move the checkpoint past a stored page; only a read's last page completes anything."""
+        page = fetched.page
+        state.read_latest = max(filter(None, (state.read_latest, latest)), default=None)
+        if page.next_link is not None:
+            state.next_link = page.next_link if read.is_complete else None
+            return
+        state.state = "completed"
+        state.next_link = state.read_kind = None
+        state.last_timestamp = strategy.watermark(state)
+        if read.kind is ReadKind.INCREMENT:
+            state.overlap_due = False
+        elif read.kind is ReadKind.DELTA or read.track_changes:
+            state.delta_link, state.delta_link_time = page.delta_link, self._server_time(fetched)
+        if read.is_complete:
+            state.overlap_due = read.track_changes and self._spec.has_modified_on
+            state.fresh_columns = ""
+
+    def _overlap(self) -> Read | None:
+        """After a baseline: read again what was modified while it was under way."""
+        state, root = self._state, self._run.client.config.api_root
+        if not state.overlap_due or state.read_started is None:
+            return None
+        return strategy.increment(self._spec, since=state.read_started, api_root=root)
+
+    def _after_refusal(self, read: Read, exc: RequestRejected) -> Read:
+        """Another complete way to the same records, or the refusal itself."""
+        root, why = self._run.client.config.api_root, exc.code or exc.status
+        if exc.status not in _REFUSALS:
+            raise exc
+        if read.kind is ReadKind.DELTA or read.is_resumed:
+            reason = f"the stored link was refused ({why}); read whole"
+            return strategy.full_read(self._spec, self._plan, self._state, api_root=root, reason=reason)
+        if read.kind is ReadKind.INCREMENT and "$orderby" in read.url:
+            return replace(read, url=strategy.without_order(read.url), reason="$orderby was refused; read in key order")
+        if read.track_changes:
+            self._plan = strategy.without_tracking(self._spec, f"change tracking was refused ({why})")
+            self.remarks.append(self._plan.reason)
+            return self._next_read()
+        raise exc
+
+    def _now(self, fetched: Fetched) -> datetime:
+        """The sync time: the server's clock at this run's first page, so that our times and its times compare."""
+        if self._sync_time is None:
+            self._sync_time = self._server_time(fetched)
+        return self._sync_time
+
+    def _server_time(self, fetched: Fetched) -> datetime:
+        return (fetched.server_date or self._run.organisation.server_time).replace(microsecond=0)
+
+
+def _split(page: Page) -> tuple[Sequence[Raw], list[str]]:
+    """Records and the keys of tombstones, which a delta answer mixes in one list."""
+    if not page.is_delta:
+        return page.value, []
+    records, deleted = [], []
+    for raw in page.value:
+        entry = _ENTRY.decode(raw)
+        if entry.context.endswith("$deletedEntity"):
+            deleted.append(str(entry.id).lower())
+        else:
+            records.append(raw)
+    return records, deleted

@@ -1,0 +1,259 @@
+"""Stored shapes: TableSpec → SQLAlchemy tables.
+
+The layout is the table contract of the README, "Reading the tables". Nothing here talks to a database.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    REAL,
+    TIMESTAMP,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
+
+from igh_sync_core.dialect import Instant
+from igh_sync_core.errors import SchemaError
+from igh_sync_core.model import Column as Property
+from igh_sync_core.model import Kind, TableSpec
+
+OURS = ("row_id", "json_response", "sync_time", "valid_from", "valid_to", "closed_reason")
+IDENTIFIER_BYTES = 63
+"""Longest name PostgreSQL keeps; it cuts longer ones silently."""
+
+
+@dataclass(frozen=True)
+class EntityTables:
+    """Every table of one entity.
+
+    Attributes:
+        spec: The entity.
+        main: One row per version of a record.
+        stage: Temporary; one page of records as received, same columns as *main* plus raw multi-select text.
+        closing: Temporary; open versions about to be closed: ``row_id``, ``key``, ``boundary``, ``reason``.
+        picks: Temporary; chosen options of the staged records: ``key``, ``field``, ``code``.
+        keys: Temporary; keys alone (tombstones, sweeps): ``key``, ``version``.
+        junctions: Per multi-select column its table of chosen options.
+    """
+
+    spec: TableSpec
+    main: Table
+    stage: Table
+    closing: Table
+    picks: Table
+    keys: Table
+    junctions: dict[str, Table]
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the columns a record fills, in their stored order: properties, companions, ``json_response``."""
+        return stored_names(self.spec)
+
+    @property
+    def temporary(self) -> tuple[Table, ...]:
+        """The tables that live as long as one connection."""
+        return (self.stage, self.closing, self.picks, self.keys)
+
+
+def stored_names(spec: TableSpec) -> tuple[str, ...]:
+    """Columns one record fills: its properties, the types of polymorphic lookups, and the record itself."""
+    return (
+        *(column.name for column in spec.columns),
+        *(lookup.type_column for lookup in spec.polymorphic),
+        "json_response",
+    )
+
+
+def identifier(name: str) -> str:
+    """Shorten *name* to what PostgreSQL keeps, staying unique by a digest of the whole."""
+    if len(name.encode()) <= IDENTIFIER_BYTES:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: IDENTIFIER_BYTES - 9]}_{digest}"
+
+
+def raw_name(field: str) -> str:
+    """Staging column that keeps a multi-select exactly as received (``"2,3,8"``)."""
+    return identifier(f"_raw_{field}")
+
+
+def junction_name(spec: TableSpec, field: str) -> str:
+    """Name of the table of chosen options of one multi-select column."""
+    return identifier(f"_junction_{spec.entity_set}_{field}")
+
+
+def optionset_name(field: str) -> str:
+    """Name of the table of the codes that occur in one field."""
+    return identifier(f"_optionset_{field}")
+
+
+@lru_cache(maxsize=1024)
+def entity_tables(spec: TableSpec) -> EntityTables:
+    """Build the tables of *spec*.
+
+    Raises:
+        SchemaError: A property's name collides with a column of ours.
+    """
+    taken = {name.casefold() for name in stored_names(spec)[:-1]} & set(OURS)
+    if taken:
+        raise SchemaError(f"{spec.logical_name}: the columns {sorted(taken)} collide with columns kept for the history")
+    metadata, temporary = MetaData(), MetaData()
+    key = next(column for column in spec.columns if column.name == spec.key)
+    return EntityTables(
+        spec=spec,
+        main=_main(spec, metadata),
+        stage=_stage(spec, temporary),
+        closing=_closing(temporary, key),
+        picks=Table("_picks", temporary, _c("key", _type(key)), _c("field", Text()), _c("code", Integer()), **_TEMP),
+        keys=Table("_keys", temporary, _c("key", _type(key)), _c("version", BigInteger()), **_TEMP),
+        junctions={column.name: _junction(spec, column.name, metadata) for column in spec.multiselects},
+    )
+
+
+_TEMP: dict[str, Any] = {"prefixes": ["TEMPORARY"]}
+
+
+def _c(name: str, kind: TypeEngine[Any], **options: Any) -> Column[Any]:  # noqa: ANN401 - passed through
+    # Names are always quoted, so that mixed case and SQL keywords keep their spelling on both engines.
+    return Column(identifier(name), kind, key=name, quote=True, **options)
+
+
+def surrogate_key(name: str) -> Column[Any]:
+    """An ever growing integer key: autoincrement in SQLite, identity in PostgreSQL."""
+    kind = Integer().with_variant(BigInteger(), "postgresql")
+    return Column(name, kind, Identity(), primary_key=True, autoincrement=True)
+
+
+def _main(spec: TableSpec, metadata: MetaData) -> Table:
+    table = Table(
+        identifier(spec.entity_set),
+        metadata,
+        surrogate_key("row_id"),
+        *_record_columns(spec),
+        _c("json_response", _document(), nullable=False),
+        _c("sync_time", Instant(), nullable=False),
+        _c("valid_from", Instant()),
+        _c("valid_to", Instant()),
+        _c("closed_reason", Text()),
+        quote=True,
+        sqlite_autoincrement=True,
+    )
+    is_open = table.c.valid_to.is_(None)
+    Index(
+        identifier(f"uq_{spec.entity_set}_open"),
+        table.c[spec.key],
+        unique=True,
+        sqlite_where=is_open,
+        postgresql_where=is_open,
+    )
+    is_closed = table.c.valid_to.is_not(None)
+    Index(
+        identifier(f"ix_{spec.entity_set}_closed"),
+        table.c[spec.key],
+        table.c.valid_to,
+        sqlite_where=is_closed,
+        postgresql_where=is_closed,
+    )
+    return table
+
+
+def _record_columns(spec: TableSpec) -> list[Column[Any]]:
+    return [
+        *(_c(column.name, _type(column)) for column in spec.columns),
+        *(_c(lookup.type_column, Text()) for lookup in spec.polymorphic),
+    ]
+
+
+def _stage(spec: TableSpec, metadata: MetaData) -> Table:
+    return Table(
+        "_stage",
+        metadata,
+        *_record_columns(spec),
+        _c("json_response", _document()),
+        *(_c(raw_name(column.name), Text()) for column in spec.multiselects),
+        **_TEMP,
+    )
+
+
+def _closing(metadata: MetaData, key: Property) -> Table:
+    return Table(
+        "_closing",
+        metadata,
+        _c("row_id", BigInteger()),
+        _c("key", _type(key)),
+        _c("boundary", Instant()),
+        _c("reason", Text()),
+        **_TEMP,
+    )
+
+
+def _junction(spec: TableSpec, field: str, metadata: MetaData) -> Table:
+    name = junction_name(spec, field)
+    key = next(column for column in spec.columns if column.name == spec.key)
+    table = Table(
+        name,
+        metadata,
+        surrogate_key("junction_id"),
+        _c("entity_id", _type(key), nullable=False),
+        _c("option_code", Integer(), nullable=False),
+        _c("valid_from", Instant(), nullable=False),
+        _c("valid_to", Instant()),
+        quote=True,
+        sqlite_autoincrement=True,
+    )
+    Index(identifier(f"ix{name}"), table.c.entity_id, table.c.valid_to)
+    return table
+
+
+def _document() -> TypeEngine[Any]:
+    return Text().with_variant(JSONB(), "postgresql")
+
+
+def _type(column: Property) -> TypeEngine[Any]:
+    """Type of a property on both engines: the table in the README, "Reading the tables"."""
+    text, whole = Text(), Integer()
+    match column.kind:
+        case Kind.STRING:
+            limited = String(column.max_length) if column.max_length and column.option is None else Text()
+            return text.with_variant(limited, "postgresql")
+        case Kind.GUID:
+            return text.with_variant(Uuid(as_uuid=False), "postgresql")
+        case Kind.DATETIME:
+            return text.with_variant(TIMESTAMP(timezone=True), "postgresql")
+        case Kind.DATE:
+            return text.with_variant(Date(), "postgresql")
+        case Kind.COMPLEX:
+            return _document()
+        case Kind.BINARY:
+            return LargeBinary()
+        case Kind.BOOLEAN:
+            return whole.with_variant(Boolean(), "postgresql")
+        case Kind.INT16:
+            return whole.with_variant(SmallInteger(), "postgresql")
+        case Kind.INT32:
+            return whole
+        case Kind.INT64:
+            return whole.with_variant(BigInteger(), "postgresql")
+        case Kind.DECIMAL:
+            return REAL().with_variant(Numeric(), "postgresql")
+        case Kind.DOUBLE:
+            return REAL().with_variant(Double(), "postgresql")

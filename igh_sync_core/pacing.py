@@ -1,0 +1,177 @@
+"""How fast to ask: how many requests at once, how long to rest, how many rows per page.
+
+The gate is shared by all threads of a process, since the server counts per user; the page size belongs to one entity.
+Source: https://learn.microsoft.com/power-apps/developer/data-platform/api-limits
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Condition, Event, Lock
+
+from tenacity import RetryCallState
+
+from igh_sync_core.errors import SourceUnavailable
+from igh_sync_core.odata import MAX_PAGE_SIZE
+
+MAX_WIDTH = 52
+"""Requests at once that the server allows one user."""
+
+_CLEAN_REPLIES = 10
+_CLEAN_PAGES = 8
+_SMALLEST_PAGE = 50
+_THROTTLED = 429
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How hard to try and how wide to go; the clock and the sleep are here so that tests need neither.
+
+    Attributes:
+        total_s: Seconds without one good reply before a request is given up; also the longest rest that is obeyed.
+        attempts: Tries of one request at most.
+        first_attempts: The same while the server has never answered: a wrong address should fail soon.
+        longest_wait_s: Ceiling of the growing waits between tries, where the server names none.
+        width: Requests at once before the server gives a hint of its own.
+        body_bytes: Size of a page's body above which smaller pages are asked for.
+        clock: Seconds, only ever forward.
+        wait: Sleep that ends early when the event is set.
+    """
+
+    total_s: float = 300.0
+    attempts: int = 10
+    first_attempts: int = 3
+    longest_wait_s: float = 60.0
+    width: int = 8
+    body_bytes: int = 8_000_000
+    clock: Callable[[], float] = time.monotonic
+    wait: Callable[[Event, float], object] = Event.wait
+
+
+class Gate:
+    """Lets so many requests through at once, and none while the server wants rest."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._turn = Condition()
+        self._ceiling = self._width = max(1, min(pace.width, MAX_WIDTH))
+        self._inside = 0
+        self._clean = 0
+        self._epoch = 0
+        self._open_at = 0.0
+
+    @contextmanager
+    def slot(self, abandoned: Event) -> Iterator[None]:
+        """One request's place; waits for a turn, and learns from how the request ends.
+
+        Raises:
+            CancelledError: Nobody wants the reply any more.
+        """
+        epoch = self._enter(abandoned)
+        try:
+            yield
+        except SourceUnavailable as error:
+            self._rest(error, epoch)
+            raise
+        else:
+            self._grow()
+        finally:
+            self._leave()
+
+    def heed(self, hint: str | None) -> None:
+        """Take the server's ``x-ms-dop-hint`` as the width to grow to; anything but a number is ignored."""
+        if hint and hint.strip().isdecimal():
+            with self._turn:
+                self._ceiling = max(1, min(int(hint), MAX_WIDTH))
+                self._width = min(self._width, self._ceiling)
+
+    def _enter(self, abandoned: Event) -> int:
+        while not abandoned.is_set():
+            with self._turn:
+                rest_s = self._open_at - self._pace.clock()
+                if rest_s <= 0 and self._inside < self._width:
+                    self._inside += 1
+                    return self._epoch
+                if rest_s <= 0:
+                    self._turn.wait(1.0)
+            if rest_s > 0:
+                self._pace.wait(abandoned, rest_s)
+        raise CancelledError
+
+    def _rest(self, error: SourceUnavailable, epoch: int) -> None:
+        """Everybody rests; the width halves once for all requests that were under way together."""
+        with self._turn:
+            rest_s = min(error.retry_after_s or 0.0, self._pace.total_s)
+            self._open_at = max(self._open_at, self._pace.clock() + rest_s)
+            self._clean = 0
+            if error.status == _THROTTLED and epoch == self._epoch:
+                self._width = max(1, self._width // 2)
+                self._epoch += 1
+
+    def _grow(self) -> None:
+        with self._turn:
+            self._clean += 1
+            if self._clean >= _CLEAN_REPLIES:
+                self._clean = 0
+                self._width = min(self._width + 1, self._ceiling)
+
+    def _leave(self) -> None:
+        with self._turn:
+            self._inside -= 1
+            self._turn.notify_all()
+
+
+class PageSize:
+    """Rows per page: halves when pages are too slow or too big, and grows back slowly."""
+
+    def __init__(self, rows: int, *, body_bytes: int) -> None:
+        self._most = max(1, min(rows, MAX_PAGE_SIZE))
+        self._body_bytes = body_bytes
+        self._lock = Lock()
+        self._clean = 0
+        self.current = self._most
+
+    def shrink(self) -> None:
+        """Ask for half as many rows from now on."""
+        with self._lock:
+            self.current = max(min(_SMALLEST_PAGE, self._most), self.current // 2)
+            self._clean = 0
+
+    def settle(self, size_bytes: int) -> None:
+        """Learn from a page that came: shrink after a big one, grow after a stretch of pages with room for more."""
+        if size_bytes > self._body_bytes:
+            self.shrink()
+            return
+        with self._lock:
+            self._clean += 1
+            if self._clean >= _CLEAN_PAGES and size_bytes * 5 // 4 <= self._body_bytes:
+                self.current = min(self._most, self.current + max(1, self.current // 4))
+                self._clean = 0
+
+
+class Patience:
+    """When to try one request again, and when to give up; the time runs from its first failure."""
+
+    def __init__(self, pace: Pace, has_answered: Event) -> None:
+        self._pace = pace
+        self._has_answered = has_answered
+        self._since: float | None = None
+
+    def wait_s(self, state: RetryCallState) -> float:
+        """Seconds until the next try: what the server asked, or longer each time; a little apart from other threads."""
+        growing = min(2.0 ** (state.attempt_number - 1), self._pace.longest_wait_s)
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after_s if isinstance(error, SourceUnavailable) else None
+        apart = random.random()  # noqa: S311 - spreads retries, guards nothing
+        return growing * (0.5 + apart / 2) if asked is None else asked + apart
+
+    def is_over(self, state: RetryCallState) -> bool:
+        """Whether it was tried often or long enough, or the wait asked for is longer than that."""
+        now = self._pace.clock()
+        self._since = now if self._since is None else self._since
+        tries = self._pace.attempts if self._has_answered.is_set() else self._pace.first_attempts
+        is_late = now - self._since >= self._pace.total_s
+        return state.attempt_number >= tries or is_late or state.upcoming_sleep > self._pace.total_s + 1

@@ -1,0 +1,89 @@
+"""Follows a chain of pages: byte for byte, never astray, one page ahead of the caller."""
+
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Event
+
+from igh_sync_core.addresses import is_under
+from igh_sync_core.errors import ProtocolViolation
+from igh_sync_core.odata import Page
+
+_SENDABLE = re.compile(r"[\x21-\x22\x24-\x7e]+")  # visible ASCII without "#"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A page, and what its reply told beside it.
+
+    Attributes:
+        page: Its records and links.
+        server_date: The server's clock when it answered, UTC; None where it does not say.
+        size_bytes: Length of the decoded body.
+    """
+
+    page: Page
+    server_date: datetime | None
+    size_bytes: int
+
+
+def check_address(url: str, root: str) -> str:
+    """The address itself, if it may be sent: under the API root, and plain ASCII that needs no encoding.
+
+    Raises:
+        ProtocolViolation: It may not; the text does not repeat its query.
+    """
+    if not _SENDABLE.fullmatch(url) or not is_under(url, root):
+        message = f"a link leads out of {root}: {url.partition('?')[0][:200]!r}"
+        raise ProtocolViolation(message, url=root)
+    return url
+
+
+class Trail:
+    """The links of one read: each once, all under the API root."""
+
+    def __init__(self, root: str, start: str) -> None:
+        self._root = root
+        self._seen = {check_address(start, root)}
+
+    def follow(self, link: str | None) -> str | None:
+        """The next address, or None at the end.
+
+        Raises:
+            ProtocolViolation: The link leads elsewhere, or back to a page already read.
+        """
+        if link is None:
+            return None
+        if link in self._seen:
+            message = "a next link leads back to a page already read"
+            raise ProtocolViolation(message, url=link.partition("?")[0])
+        self._seen.add(check_address(link, self._root))
+        return link
+
+
+def read_ahead(fetch: Callable[[str, Event], Fetched], trail: Trail, start: str) -> Iterator[Fetched]:
+    """Pages in order; while the caller works on one, the next is under way in a thread.
+
+    The thread ends with the generator, however that ends: an unwanted request stops at its next wait or chunk.
+
+    Args:
+        fetch: Gets one page; told by the event that nobody wants it any more.
+        trail: Judges each next link.
+        start: Address of the first page.
+    """
+    abandoned = Event()
+    context = copy_context()  # keeps log records of the thread with the caller's run
+    pool = ThreadPoolExecutor(1, thread_name_prefix="next-page")
+    try:
+        pending: Future[Fetched] | None = pool.submit(context.run, fetch, start, abandoned)
+        while pending is not None:
+            fetched = pending.result()
+            link = trail.follow(fetched.page.next_link)
+            pending = pool.submit(context.run, fetch, link, abandoned) if link else None
+            yield fetched
+    finally:
+        abandoned.set()
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,97 @@
+"""Small fakes of the far end, shared by the tests of login and client: callables behind ``httpx.MockTransport``."""
+
+import json
+from collections.abc import Callable
+from threading import Event, Lock
+from urllib.parse import parse_qs
+
+import httpx
+
+from igh_sync_core.client import Pace
+from igh_sync_core.config import Config
+
+ORG = "https://org.crm.dynamics.com"
+ROOT = f"{ORG}/api/data/v9.2/"
+LOGIN = "login.microsoftonline.com"
+TENANT = "0f6d1cf4-2c14-4d3e-9a32-5b8c1d7a9e10"
+SECRET = "right~Secret"
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def config(**changes: object) -> Config:
+    given: dict[str, object] = {"api_url": ORG, "client_id": "app-1", "client_secret": SECRET, "scope": ""}
+    return Config(**given | changes)  # type: ignore[arg-type]
+
+
+class Entra:
+    """Login host and guard of one environment: issues numbered tokens, and lets requests with the last one through."""
+
+    def __init__(self, behind: Handler | None = None, *, login: str = LOGIN) -> None:
+        self.behind = behind or (lambda _: httpx.Response(200, json={"ok": True}))
+        self.login = login
+        self.challenge = f"Bearer authorization_uri=https://{login}/{TENANT}/oauth2/authorize, resource_id={ORG}/"
+        self.refusal: httpx.Response | None = None
+        self.forms: list[dict[str, str]] = []
+        self.tokens: list[str] = []
+        self.revoked = 0
+        self.hosts: list[str] = []
+        self._lock = Lock()
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.hosts.append(request.url.host)
+        if request.url.netloc.decode() == self.login:
+            return self._discovery(request) if request.method == "GET" else self._token(request)
+        if request.headers.get("Authorization") not in [f"Bearer {token}" for token in self.tokens[self.revoked :]]:
+            return httpx.Response(
+                401, headers={"WWW-Authenticate": self.challenge}, text="HTTP Error 401 - Unauthorized"
+            )
+        return self.behind(request)
+
+    def revoke(self) -> None:
+        self.revoked = len(self.tokens)
+
+    def _discovery(self, request: httpx.Request) -> httpx.Response:
+        tenant = request.url.path.split("/")[1]
+        if tenant != TENANT:
+            text = json.dumps(
+                {"error": "invalid_tenant", "error_description": f"AADSTS90002: Tenant '{tenant}' not found."}
+            )
+            return httpx.Response(400, text=text)
+        base = f"https://{self.login}/{tenant}/oauth2/v2.0"
+        return httpx.Response(
+            200,
+            json={
+                "authorization_endpoint": f"{base}/authorize",
+                "token_endpoint": f"{base}/token",
+                "issuer": f"https://{self.login}/{tenant}/v2.0",
+            },
+        )
+
+    def _token(self, request: httpx.Request) -> httpx.Response:
+        with self._lock:
+            self.forms.append({name: values[0] for name, values in parse_qs(request.content.decode()).items()})
+            if self.refusal is not None:
+                return self.refusal
+            self.tokens.append(f"token-{len(self.tokens) + 1}")
+            body = {"token_type": "Bearer", "expires_in": 3599, "access_token": self.tokens[-1]}
+            return httpx.Response(200, json=body)
+
+
+class Time:
+    """A clock that moves only when somebody sleeps, and keeps each sleep."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.sleeps: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def wait(self, abandoned: Event, seconds: float) -> None:
+        assert not abandoned.is_set()
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+    def pace(self, **changes: float) -> Pace:
+        return Pace(clock=self.clock, wait=self.wait, **changes)  # type: ignore[arg-type]

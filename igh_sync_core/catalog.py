@@ -170,7 +170,9 @@ class _Reader:
         with self._channel.stream(f"{self._root}$metadata", accept="application/xml") as chunks:
             self._csdl: Csdl = metadata.parse_csdl(chunks)
         self._definitions = self._ask(metadata.DEFINITIONS_URL, metadata.parse_definitions) or {}
-        self._many_to_many: Sequence[ManyToMany] = self._ask(metadata.MANY_TO_MANY_URL, metadata.parse_many_to_many) or ()
+        self._many_to_many: Sequence[ManyToMany] = (
+            self._ask(metadata.MANY_TO_MANY_URL, metadata.parse_many_to_many) or ()
+        )
 
     @property
     def requests(self) -> int:
@@ -200,7 +202,8 @@ class _Reader:
 
     def _attributes(self, spec: TableSpec) -> Attributes:
         name = spec.logical_name
-        targets, lengths = {}, {}
+        targets: dict[str, tuple[LogicalName, ...]] = {}
+        lengths: dict[str, int] = {}
         if any(not lookup.targets for lookup in spec.lookups):
             targets = self._ask(metadata.lookup_targets_url(name), metadata.parse_lookup_targets) or {}
         if self._with_lengths:

@@ -58,9 +58,7 @@ class Choices:
         wanted_last = case((_LABELS.c.language == self._language, 1), else_=0)
         rows = self._conn.execute(
             select(_LABELS.c.code, _LABELS.c.label)
-            .where(
-                _LABELS.c.entity == self._spec.logical_name, _LABELS.c.field == field, _LABELS.c.last_seen.is_(None)
-            )
+            .where(_LABELS.c.entity == self._spec.logical_name, _LABELS.c.field == field, _LABELS.c.last_seen.is_(None))
             .order_by(wanted_last, _LABELS.c.language.desc())
         )
         return {code: label for code, label in rows if label}

@@ -38,7 +38,8 @@ class Database:
     """
 
     def __init__(self, config: Config) -> None:
-        self.is_postgres = config.get_db_type() == "postgresql"
+        self.kind = config.get_db_type()
+        self.is_postgres = self.kind == "postgresql"
         if self.is_postgres:
             self.engine = _postgres_engine(config.postgres_connection_string or "")
         else:
@@ -107,7 +108,8 @@ def _copy(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable
             for row in rows:
                 copy.write_row(row)
     except psycopg.IntegrityError as exc:
-        raise IntegrityError("COPY", None, exc) from exc
+        msg = "COPY"
+        raise IntegrityError(msg, None, exc) from exc
 
 
 def _sqlite_engine(path: Path) -> Engine:
@@ -163,9 +165,11 @@ def _store_errors() -> Iterator[None]:
     try:
         yield
     except OperationalError as exc:
-        raise StoreUnavailable(f"the database is not available: {_first_line(exc)}") from exc
+        msg = f"the database is not available: {_first_line(exc)}"
+        raise StoreUnavailable(msg) from exc
     except DBAPIError as exc:
-        raise StoreError(f"the database refused a statement: {_first_line(exc)}") from exc
+        msg = f"the database refused a statement: {_first_line(exc)}"
+        raise StoreError(msg) from exc
 
 
 def _first_line(exc: DBAPIError) -> str:

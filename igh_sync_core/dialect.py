@@ -33,9 +33,9 @@ class Instant(TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401
         """Give an aware datetime on both engines."""
-        if isinstance(value, str):
-            return parse_instant(value)
-        return value.astimezone(UTC) if isinstance(value, datetime) else None
+        if value is None:
+            return None
+        return value.astimezone(UTC) if dialect.name == "postgresql" else parse_instant(value)
 
 
 def parse_instant(text: str) -> datetime:

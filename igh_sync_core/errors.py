@@ -48,7 +48,13 @@ class SourceError(SyncError):
     """
 
     def __init__(
-        self, message: str, *, status: int | None = None, code: str = "", url: str = "", retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "",
+        url: str = "",
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status

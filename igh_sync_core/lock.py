@@ -58,7 +58,8 @@ def fence(conn: Connection, run_id: str) -> None:
         StoreError: The lock was taken over by another run.
     """
     if conn.scalar(select(_LOCK.c.token).where(_LOCK.c.name == _NAME)) != run_id:
-        raise StoreError(f"run {run_id} lost the database to another run; nothing more is written")
+        msg = f"run {run_id} lost the database to another run; nothing more is written"
+        raise StoreError(msg)
 
 
 def _acquire(database: Database, run_id: str) -> None:
@@ -76,7 +77,8 @@ def _acquire(database: Database, run_id: str) -> None:
             conn.execute(insert(_LOCK).values(heartbeat=now, **values))
     except StoreError as exc:
         if isinstance(exc.__cause__, IntegrityError):
-            raise StoreBusy("another run has just taken this database; try again when it has ended") from exc
+            msg = "another run has just taken this database; try again when it has ended"
+            raise StoreBusy(msg) from exc
         raise
 
 

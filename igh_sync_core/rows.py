@@ -16,7 +16,7 @@ from msgspec import Meta, Raw
 
 from igh_sync_core.errors import DataError
 from igh_sync_core.model import Column, Kind, OptionKind, TableSpec
-from igh_sync_core.tables import raw_name, stored_names
+from igh_sync_core.tables import stored_names
 
 Engine = Literal["sqlite", "postgresql"]
 Values = Sequence[Any]
@@ -102,7 +102,9 @@ class RowCodec:
             DataError: A record has no key, or a value that its declared type cannot hold.
         """
         records, rows = self._distinct(records)
-        columns: list[Values] = list(zip(*map(msgspec.structs.astuple, rows), strict=True)) or [()] * (len(self.names) - 1)
+        columns: list[Values] = list(zip(*map(msgspec.structs.astuple, rows), strict=True)) or [()] * (
+            len(self.names) - 1
+        )
         stamps = self._stamps(columns)
         raw = {
             column.name: columns[at]
@@ -124,7 +126,8 @@ class RowCodec:
         rows = self._decode_all(records)
         by_key = {getattr(row, "key"): at for at, row in enumerate(rows)}  # noqa: B009 - the struct is made at run time
         if None in by_key:
-            raise DataError(f"{self.spec.logical_name}: a record has no {self.spec.key}")
+            msg = f"{self.spec.logical_name}: a record has no {self.spec.key}"
+            raise DataError(msg)
         if len(by_key) == len(rows):
             return records, rows
         kept = sorted(by_key.values())
@@ -249,5 +252,5 @@ def _multi_codes(texts: Values) -> set[int]:
 
 
 def _without_value(exc: msgspec.MsgspecError) -> str:
-    """msgspec's own words name the type and the path (``$.revenue``), not the value."""
+    """Msgspec's own words name the type and the path (``$.revenue``), not the value."""
     return str(exc).replace("`$.", "column `")

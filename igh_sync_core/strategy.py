@@ -91,11 +91,11 @@ def choose(spec: TableSpec, entity: EntityConfig) -> Plan:
 
 def _demanded(spec: TableSpec, strategy: Strategy) -> Plan:
     if strategy is Strategy.DELTA and not spec.is_tracked:
-        raise SchemaError(
-            f"{spec.logical_name}: strategy 'delta' needs change tracking; switch it on in Dataverse or drop the strategy"
-        )
+        msg = f"{spec.logical_name}: strategy 'delta' needs change tracking; switch it on in Dataverse or drop it"
+        raise SchemaError(msg)
     if strategy is Strategy.MODIFIEDON and not spec.has_modified_on:
-        raise SchemaError(f"{spec.logical_name}: strategy 'modifiedon' needs a modifiedon column; use 'snapshot'")
+        msg = f"{spec.logical_name}: strategy 'modifiedon' needs a modifiedon column; use 'snapshot'"
+        raise SchemaError(msg)
     return Plan(strategy, "demanded by the entities file")
 
 

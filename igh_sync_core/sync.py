@@ -119,7 +119,7 @@ class _EntitySync:
     def __init__(self, run: Run, conn: Connection, spec: TableSpec, plan: Plan) -> None:
         self._run, self._conn, self._spec, self._plan = run, conn, spec, plan
         self._tables = entity_tables(spec)
-        self._codec = RowCodec(spec, "postgresql" if run.database.is_postgres else "sqlite")
+        self._codec = RowCodec(spec, run.database.kind)
         self._choices = Choices(conn, spec, run.organisation.language)
         with run.database.transaction(conn):
             self._state = checkpoint.read(conn, spec)

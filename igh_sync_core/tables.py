@@ -115,7 +115,8 @@ def entity_tables(spec: TableSpec) -> EntityTables:
     """
     taken = {name.casefold() for name in stored_names(spec)[:-1]} & set(OURS)
     if taken:
-        raise SchemaError(f"{spec.logical_name}: the columns {sorted(taken)} collide with columns kept for the history")
+        msg = f"{spec.logical_name}: the columns {sorted(taken)} collide with columns kept for the history"
+        raise SchemaError(msg)
     metadata, temporary = MetaData(), MetaData()
     key = next(column for column in spec.columns if column.name == spec.key)
     return EntityTables(
@@ -228,32 +229,25 @@ def _document() -> TypeEngine[Any]:
     return Text().with_variant(JSONB(), "postgresql")
 
 
+_KINDS: dict[Kind, tuple[TypeEngine[Any], TypeEngine[Any]]] = {
+    Kind.STRING: (Text(), Text()),
+    Kind.GUID: (Text(), Uuid(as_uuid=False)),
+    Kind.DATETIME: (Text(), TIMESTAMP(timezone=True)),
+    Kind.DATE: (Text(), Date()),
+    Kind.COMPLEX: (Text(), JSONB()),
+    Kind.BINARY: (LargeBinary(), LargeBinary()),
+    Kind.BOOLEAN: (Integer(), Boolean()),
+    Kind.INT16: (Integer(), SmallInteger()),
+    Kind.INT32: (Integer(), Integer()),
+    Kind.INT64: (Integer(), BigInteger()),
+    Kind.DECIMAL: (REAL(), Numeric()),
+    Kind.DOUBLE: (REAL(), Double()),
+}
+"""Type of each kind in SQLite and in PostgreSQL: the table in the README, "Reading the tables"."""
+
+
 def _type(column: Property) -> TypeEngine[Any]:
-    """Type of a property on both engines: the table in the README, "Reading the tables"."""
-    text, whole = Text(), Integer()
-    match column.kind:
-        case Kind.STRING:
-            limited = String(column.max_length) if column.max_length and column.option is None else Text()
-            return text.with_variant(limited, "postgresql")
-        case Kind.GUID:
-            return text.with_variant(Uuid(as_uuid=False), "postgresql")
-        case Kind.DATETIME:
-            return text.with_variant(TIMESTAMP(timezone=True), "postgresql")
-        case Kind.DATE:
-            return text.with_variant(Date(), "postgresql")
-        case Kind.COMPLEX:
-            return _document()
-        case Kind.BINARY:
-            return LargeBinary()
-        case Kind.BOOLEAN:
-            return whole.with_variant(Boolean(), "postgresql")
-        case Kind.INT16:
-            return whole.with_variant(SmallInteger(), "postgresql")
-        case Kind.INT32:
-            return whole
-        case Kind.INT64:
-            return whole.with_variant(BigInteger(), "postgresql")
-        case Kind.DECIMAL:
-            return REAL().with_variant(Numeric(), "postgresql")
-        case Kind.DOUBLE:
-            return REAL().with_variant(Double(), "postgresql")
+    sqlite, postgres = _KINDS[column.kind]
+    if column.kind is Kind.STRING and column.max_length and column.option is None:
+        postgres = String(column.max_length)
+    return sqlite.with_variant(postgres, "postgresql")

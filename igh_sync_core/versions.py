@@ -23,7 +23,22 @@ from datetime import datetime
 from itertools import repeat
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, case, delete, exists, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from igh_sync_core.database import Database
@@ -80,7 +95,6 @@ class History:
         self._conn = conn
         self._tables = tables
         self._fresh = fresh & set(tables.column_names)
-        self._engine = "postgresql" if database.is_postgres else "sqlite"
         with database.transaction(conn):
             for table in tables.temporary:
                 table.create(conn)
@@ -164,7 +178,7 @@ class History:
         stamp = self._stamp(now)
         starts: Values = [stamp] * len(batch)
         if self._tables.spec.has_modified_on:
-            modified = whole_seconds(batch.column("modifiedon"), self._engine)
+            modified = whole_seconds(batch.column("modifiedon"), self._database.kind)
             starts = [value or stamp for value in modified]
         names = (*batch.names, "sync_time", "valid_from")
         rows = zip(*batch.columns, repeat(stamp), starts, strict=False)
@@ -198,7 +212,12 @@ class History:
             .join_from(stage, main, self._key == stage.c[self._tables.spec.key])
             .where(self._is_open, self._differs(stage))
         )
-        return self._conn.execute(insert(closing).from_select(["row_id", "key", "boundary", "reason"], changed)).rowcount
+        return self._mark(changed)
+
+    def _mark(self, versions: Select[Any]) -> int:
+        """Put open versions on the list of those about to be closed; gives their number."""
+        marking = insert(self._tables.closing).from_select(["row_id", "key", "boundary", "reason"], versions)
+        return self._conn.execute(marking, execution_options={"preserve_rowcount": True}).rowcount
 
     def _differs(self, stage: FromClause) -> ColumnElement[bool]:
         """Whether a declared column of the staged record differs from the open version (law 5)."""
@@ -242,9 +261,7 @@ class History:
         self._conn.execute(delete(closing))
         boundary = later_of(literal(now, Instant()), one_second_after(main.c.valid_from))
         marked = select(main.c.row_id, self._key, boundary, literal(reason)).where(self._is_open, condition)
-        names = ["row_id", "key", "boundary", "reason"]
-        count = self._conn.execute(insert(closing).from_select(names, marked)).rowcount
-        if count:
+        if count := self._mark(marked):
             self._close_marked()
         return count
 

@@ -7,17 +7,17 @@
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from igh_sync_core import catalog, checkpoint, schema, strategy
 from igh_sync_core.client import Client
 from igh_sync_core.config import Config, validate
 from igh_sync_core.database import Database
-from igh_sync_core.entities import EntityConfig, load_entity_configs
+from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import ConfigError, SchemaError, SyncError
 from igh_sync_core.lock import exclusive_run
 from igh_sync_core.model import LogicalName, Organisation, TableSpec
@@ -36,10 +36,16 @@ class Options:
         page_size: Rows asked per page, 1 to 5000.
         concurrency: Entities read at once.
         listener: Told of every stored page.
+        optionsets: Choice columns per entity, for where definitions may not be read.
+        verify_references: Whether to check every reference at the end.
+        reconcile: Whether to sweep keys and versions of every entity and repair what differs.
     """
 
     page_size: int = 5_000
     concurrency: int = ENTITIES_AT_ONCE
+    optionsets: Mapping[str, Sequence[str]] | None = None
+    verify_references: bool = False
+    reconcile: bool = False
     listener: Callable[[Progress], None] = ignore
 
 
@@ -185,24 +191,11 @@ def fold(run_id: str, reports: Sequence[EntityReport], *, requests: int, notes: 
     return RunReport(run_id=run_id, entities=tuple(reports), requests=total, notes=notes)
 
 
-def run_sync_workflow(
-    config: Config,
-    entities_config: Sequence[EntityConfig] | None = None,
-    options: Options | None = None,
-) -> dict[str, Any]:
-    """One run with the package's own selection where none is given; see ``run_workflow``.
-
-    Returns:
-        ``success``, ``run_id``, ``total_added``, ``total_updated``, ``total_closed``, ``requests``,
-        ``failed_entities`` (pairs), ``validation_errors``, ``reference_errors``, ``notes``, ``entities``.
-    """
-    entities = load_entity_configs() if entities_config is None else entities_config
-    return run_workflow(config, entities, options or Options()).as_dict()
-
-
 def _sync_tier(run: Run, tier: Sequence[EntityConfig], concurrency: int) -> list[EntityReport]:
     with ThreadPoolExecutor(concurrency, thread_name_prefix="sync") as pool:
-        return list(pool.map(lambda entity: _guarded(run, entity), tier))
+        # Each thread works in a copy of the caller's context, so that its log records belong to the caller's run.
+        futures = [pool.submit(copy_context().run, _guarded, run, entity) for entity in tier]
+        return [future.result() for future in futures]
 
 
 def _guarded(run: Run, entity: EntityConfig) -> EntityReport:
@@ -211,7 +204,7 @@ def _guarded(run: Run, entity: EntityConfig) -> EntityReport:
         return sync_one(run, entity)
     except SyncError as exc:
         return failed(entity, exc)
-    except Exception as exc:  # noqa: BLE001 - the entity boundary: whatever broke ends in the report
+    except Exception as exc:
         log.exception("%s failed", entity.name)
         return failed(entity, exc)
 

@@ -17,7 +17,10 @@ from igh_sync_core.database import Database
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the machine reaches a test, and no test writes into the checkout."""
     for name in list(os.environ):
-        if name.startswith(("DATAVERSE_", "SQLITE_DB_PATH", "POSTGRES_", "PREFECT_API")) and name != "DATAVERSE_CAPTURES":
+        if (
+            name.startswith(("DATAVERSE_", "SQLITE_DB_PATH", "POSTGRES_", "PREFECT_API"))
+            and name != "DATAVERSE_CAPTURES"
+        ):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 

@@ -1,0 +1,107 @@
+"""The two doors for programs: ``run_sync`` for any orchestrator, ``run_sync_workflow`` for those who want the report.
+
+Neither needs or imports Prefect, prints, or exits the process.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any
+
+from igh_sync_core.config import Config
+from igh_sync_core.entities import EntityConfig, load_entity_configs
+from igh_sync_core.workflow import Options, run_workflow
+
+_LOGGER: ContextVar[logging.Logger | None] = ContextVar("logger", default=None)
+
+
+async def run_sync(
+    config: Config,
+    entities_config: list[EntityConfig] | None = None,
+    optionsets_config: dict[str, list[str]] | None = None,
+    verify_reference: bool = False,  # noqa: FBT001, FBT002 - the signature that existing users call
+    logger: logging.Logger | None = None,
+) -> bool:
+    """Bring the copy up to date; may be awaited in any event loop, and in several at once.
+
+    Args:
+        config: Where from, as whom, and where to.
+        entities_config: Tables to copy; None for the package's own selection.
+        optionsets_config: Choice columns per entity where definitions may not be read; None for none.
+        verify_reference: Whether to check every reference afterwards.
+        logger: Receives the run's messages; None for silence.
+
+    Returns:
+        True on success; False on failed entities, validation errors or dangling references.
+
+    Raises:
+        ValueError: The config lacks a field or one is unusable; lists every fault.
+        RuntimeError: The credentials are refused.
+        SyncError: The environment or the database cannot be used at all.
+    """
+    options = Options(optionsets=optionsets_config, verify_references=verify_reference)
+    with _FORWARD.serving(logger):
+        report = await asyncio.to_thread(run_sync_workflow, config, entities_config, options=options)
+    return bool(report["success"])
+
+
+def run_sync_workflow(
+    config: Config, entities_config: Sequence[EntityConfig] | None = None, *, options: Options | None = None
+) -> dict[str, Any]:
+    """One run, and its report as a mapping.
+
+    Args:
+        config: Where from, as whom, and where to.
+        entities_config: Tables to copy; None for the package's own selection.
+        options: How the run is done.
+
+    Returns:
+        ``success``, ``run_id``, ``total_added``, ``total_updated``, ``total_closed``, ``requests``,
+        ``failed_entities`` (pairs of entity and error), ``validation_errors``, ``reference_errors``, ``notes``,
+        ``entities``.
+
+    Raises:
+        SyncError: As ``workflow.run_workflow``.
+    """
+    entities = load_entity_configs() if entities_config is None else entities_config
+    return run_workflow(config, entities, options or Options()).as_dict()
+
+
+class _Forward(logging.Handler):
+    """Hands the core's records to the logger of the run they were made in; of other runs it knows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runs = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass *record* on, if its run has a logger that wants it."""
+        logger = _LOGGER.get()
+        if logger is not None and logger.isEnabledFor(record.levelno):
+            logger.handle(record)
+
+    @contextmanager
+    def serving(self, logger: logging.Logger | None) -> Iterator[None]:
+        """While inside, records of this context, its threads included, go to *logger* and nowhere else."""
+        token = _LOGGER.set(logger)
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+            _LOGGER.reset(token)
+
+    def _count(self, change: int) -> None:
+        """Several runs may be served at once; the last one to end leaves the core's logger as it was."""
+        with self.lock or nullcontext():
+            self._runs += change
+            _CORE.propagate = not self._runs
+            _CORE.setLevel(logging.INFO if self._runs else logging.NOTSET)
+
+
+_CORE = logging.getLogger("igh_sync_core")
+_FORWARD = _Forward()
+# Also keeps Python from printing the warnings of a logger that nobody configured.
+_CORE.addHandler(_FORWARD)

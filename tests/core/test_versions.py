@@ -1,0 +1,238 @@
+"""The state table of ``versions``, row by row, on both engines: load 1, load 2, load 3, whole-table asserts."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from msgspec import Raw
+from sqlalchemy import Connection, select
+
+from igh_sync_core.database import Database
+from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
+from igh_sync_core.rows import RowCodec
+from igh_sync_core.schema import create_tables
+from igh_sync_core.tables import entity_tables
+from igh_sync_core.versions import Counts, History
+
+SPEC = TableSpec(
+    logical_name=LogicalName("sample"),
+    entity_set=EntitySet("samples"),
+    key="sampleid",
+    columns=(
+        Column("sampleid", Kind.GUID),
+        Column("name", Kind.STRING),
+        Column("score", Kind.DECIMAL),
+        Column("tags", Kind.STRING, option=OptionKind.MULTISELECT),
+        Column("modifiedon", Kind.DATETIME),
+        Column("versionnumber", Kind.INT64),
+    ),
+)
+A, B = "aaaaaaaa-0000-0000-0000-000000000001", "bbbbbbbb-0000-0000-0000-000000000002"
+NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def at(minutes: float) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+def record(key: str = A, *, modified: datetime | None = NOON, **values: Any) -> Raw:
+    stamp = modified and f"{modified:%Y-%m-%dT%H:%M:%SZ}"
+    return Raw(json.dumps({"sampleid": key, "modifiedon": stamp, **values}).encode())
+
+
+class Loader:
+    """Loads pages one after the other, as a sync would, each in its own transaction."""
+
+    def __init__(self, database: Database, conn: Connection, spec: TableSpec = SPEC) -> None:
+        self.database, self.conn, self.spec = database, conn, spec
+        self.tables = entity_tables(spec)
+        self.history = History(database, conn, self.tables)
+        self.codec = RowCodec(spec, database.kind)
+
+    def write(self, *records: Raw, now: datetime = NOON, new: bool = False) -> Counts:
+        batch = self.codec.decode(records)
+        with self.database.transaction(self.conn):
+            return (self.history.write_new if new else self.history.write)(batch, now)
+
+    def delete(self, *keys: str, now: datetime = NOON) -> int:
+        with self.database.transaction(self.conn):
+            return self.history.close_deleted(keys, now)
+
+    def snapshot(self, *records: Raw, now: datetime = NOON) -> int:
+        batch = self.codec.decode(records)
+        with self.database.transaction(self.conn):
+            self.history.write(batch, now)
+            return self.history.close_absent(self.history.staged_is_present(), now)
+
+    def versions(self, *names: str) -> list[tuple[Any, ...]]:
+        """Every version in the order written: the columns named, then its interval and reason."""
+        main = self.tables.main
+        shown = [main.c[name] for name in (*names, "valid_from", "valid_to", "closed_reason")]
+        with self.database.transaction(self.conn):
+            return [tuple(row) for row in self.conn.execute(select(*shown).order_by(main.c.row_id))]
+
+    def picks(self) -> list[tuple[Any, ...]]:
+        table = self.tables.junctions["tags"]
+        shown = (table.c.entity_id, table.c.option_code, table.c.valid_from, table.c.valid_to)
+        with self.database.transaction(self.conn):
+            return [tuple(row) for row in self.conn.execute(select(*shown).order_by(table.c.junction_id))]
+
+
+@contextmanager
+def loading(database: Database, spec: TableSpec = SPEC) -> Iterator[Loader]:
+    with database.writing() as conn:
+        create_tables(conn, [spec])
+    with database.connection() as conn:
+        yield Loader(database, conn, spec)
+
+
+@pytest.fixture
+def load(database: Database) -> Iterator[Loader]:
+    with loading(database) as loader:
+        yield loader
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_record_opens_a_version_from_its_modifiedon(load: Loader, new: bool) -> None:
+    assert load.write(record(name="one"), now=at(5), new=new) == Counts(added=1)
+
+    assert load.versions("name") == [("one", NOON, None, None)]
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_record_without_modifiedon_opens_at_the_sync_time(load: Loader, new: bool) -> None:
+    load.write(record(modified=None), now=at(5), new=new)
+
+    assert load.versions() == [(at(5), None, None)]
+
+
+def test_an_equal_record_writes_nothing(load: Loader) -> None:
+    load.write(record(name="one", score=1.50))
+
+    assert load.write(record(name="one", score=1.5), now=at(5)) == Counts(unchanged=1)
+    assert load.versions("name") == [("one", NOON, None, None)]
+
+
+def test_labels_and_version_numbers_are_refreshed_in_place(load: Loader) -> None:
+    load.write(record(name="one", versionnumber=1))
+
+    label = {"name@OData.Community.Display.V1.FormattedValue": "One"}
+    assert load.write(record(name="one", versionnumber=2, **label), now=at(5)) == Counts(unchanged=1)
+    [(version, document, *_)] = load.versions("versionnumber", "json_response")
+    assert version == 2
+    assert "FormattedValue" in str(document)
+
+
+def test_a_changed_record_closes_the_old_version_where_the_new_one_begins(load: Loader) -> None:
+    load.write(record(name="one"))
+
+    assert load.write(record(name="two", modified=at(3)), now=at(5)) == Counts(updated=1)
+    assert load.versions("name") == [("one", NOON, at(3), "updated"), ("two", at(3), None, None)]
+
+
+@pytest.mark.parametrize(
+    ("modified", "now", "boundary"),
+    [(at(-60), at(5), at(5)), (NOON, at(5), at(5)), (NOON, NOON, at(1 / 60)), (at(-60), at(-30), at(1 / 60))],
+    ids=["modifiedon going backwards", "rollup change without a new modifiedon", "same second", "clock behind"],
+)
+def test_a_boundary_never_makes_an_empty_interval(
+    load: Loader, modified: datetime, now: datetime, boundary: datetime
+) -> None:
+    load.write(record(name="one"))
+
+    load.write(record(name="two", modified=modified), now=now)
+    assert load.versions("name") == [("one", NOON, boundary, "updated"), ("two", boundary, None, None)]
+
+
+def test_a_tombstone_closes_as_deleted_at_the_sync_time(load: Loader) -> None:
+    load.write(record(), record(B))
+
+    assert load.delete(A, now=at(5)) == 1
+    assert load.versions("sampleid") == [(A, NOON, at(5), "deleted"), (B, NOON, None, None)]
+
+
+def test_a_tombstone_for_an_unknown_or_closed_key_is_nothing(load: Loader) -> None:
+    load.write(record())
+    load.delete(A, now=at(5))
+
+    assert load.delete(A, B, now=at(9)) == 0
+    assert load.versions() == [(NOON, at(5), "deleted")]
+
+
+def test_a_row_missing_from_a_complete_read_closes_as_absent(load: Loader) -> None:
+    load.write(record(), record(B))
+
+    assert load.snapshot(record(B), now=at(5)) == 1
+    assert load.versions("sampleid") == [(A, NOON, at(5), "absent"), (B, NOON, None, None)]
+
+
+def test_an_empty_complete_read_closes_everything(load: Loader) -> None:
+    load.write(record(), record(B))
+
+    assert load.snapshot(now=at(5)) == 2
+    assert [row[-1] for row in load.versions()] == ["absent", "absent"]
+
+
+def test_a_record_that_comes_back_opens_a_new_version(load: Loader) -> None:
+    load.write(record(name="one"))
+    load.delete(A, now=at(5))
+
+    assert load.write(record(name="one"), now=at(9)) == Counts(added=1)
+    assert load.versions("name") == [("one", NOON, at(5), "deleted"), ("one", at(9), None, None)]
+
+
+def test_a_record_that_comes_back_modified_later_starts_at_its_modifiedon(load: Loader) -> None:
+    load.write(record())
+    load.delete(A, now=at(5))
+    load.write(record(modified=at(7)), now=at(9))
+
+    assert load.versions() == [(NOON, at(5), "deleted"), (at(7), None, None)]
+
+
+def test_one_page_may_hold_new_changed_and_equal_records(load: Loader) -> None:
+    load.write(record(A, name="a"), record(B, name="b"))
+
+    third = "cccccccc-0000-0000-0000-000000000003"
+    counts = load.write(record(A, name="a"), record(B, name="B", modified=at(2)), record(third), now=at(5))
+    assert counts == Counts(added=1, updated=1, unchanged=1)
+
+
+def test_of_equal_keys_in_one_page_the_last_stays(load: Loader) -> None:
+    assert load.write(record(name="one"), record(name="two"), new=True) == Counts(added=1)
+    assert load.versions("name") == [("two", NOON, None, None)]
+
+
+def test_a_first_page_that_meets_stored_keys_is_compared_instead(load: Loader) -> None:
+    load.write(record(name="one"), new=True)
+
+    assert load.write(record(name="one"), record(B), now=at(5), new=True) == Counts(added=1, unchanged=1)
+
+
+def test_choices_are_a_snapshot_tied_to_each_version(load: Loader) -> None:
+    load.write(record(tags="1,2"), new=True)
+    load.write(record(tags="2", modified=at(3)), now=at(5))
+    load.write(record(tags=None, modified=at(6)), now=at(9))
+
+    assert load.versions("tags") == [
+        (None, NOON, at(3), "updated"),
+        ("2", at(3), at(6), "updated"),
+        (None, at(6), None, None),
+    ]
+    assert load.picks() == [(A, 1, NOON, at(3)), (A, 2, NOON, at(3)), (A, 2, at(3), at(6))]
+
+
+def test_a_change_between_two_sets_of_several_choices_is_a_change(load: Loader) -> None:
+    load.write(record(tags="1,2"))
+
+    assert load.write(record(tags="1,2,3"), now=at(5)) == Counts(updated=1)
+    assert [code for _, code, _, end in load.picks() if end is None] == [1, 2, 3]
+
+
+def test_a_deleted_record_has_no_open_choices(load: Loader) -> None:
+    load.write(record(tags="1,2"))
+    load.delete(A, now=at(5))
+
+    assert load.picks() == [(A, 1, NOON, at(5)), (A, 2, NOON, at(5))]

@@ -141,6 +141,8 @@ def _why_unwritable(path: Path) -> str:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # SQLAlchemy, not the driver, begins and ends transactions: the driver's own habit leaves DDL outside.
     connection.isolation_level = None
+    # Records are a few KB each; larger pages hold them with fewer overflow pages. Files that exist keep their size.
+    connection.execute("PRAGMA page_size = 8192")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA temp_store = FILE")

@@ -78,6 +78,13 @@ class Batch:
                     for code in text.split(","):
                         yield key, field, int(code)
 
+    def picks_from(self, field: str, starts: Values) -> Iterator[tuple[Any, int, Any]]:
+        """Every chosen option of one multi-select: ``(key, code, start)``, with *starts* one per record."""
+        for key, text, start in zip(self.keys, self.raw[field], starts, strict=True):
+            if text:
+                for code in text.split(","):
+                    yield key, int(code), start
+
 
 class RowCodec:
     """Decoder of one entity's records for one engine.

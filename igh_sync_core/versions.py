@@ -186,10 +186,9 @@ class History:
         return starts
 
     def _insert_picks_straight(self, batch: Batch, starts: Values) -> None:
-        start_of = dict(zip(batch.keys, starts, strict=True))
         for field, table in self._tables.junctions.items():
-            rows = ((key, code, start_of[key]) for key, picked, code in batch.picks() if picked == field)
-            self._database.load(self._conn, table, ("entity_id", "option_code", "valid_from"), rows)
+            names = ("entity_id", "option_code", "valid_from")
+            self._database.load(self._conn, table, names, batch.picks_from(field, starts))
 
     def _stamp(self, now: datetime) -> Any:  # noqa: ANN401 - text or datetime, by engine
         return now if self._database.is_postgres else now.strftime(TEXT_FORM)

@@ -42,7 +42,7 @@ async def run_sync(
         SyncError: The environment or the database cannot be used at all.
     """
     options = Options(optionsets=optionsets_config, verify_references=verify_reference)
-    with _FORWARD.serving(logger):
+    with forward_logs(logger):
         report = await asyncio.to_thread(run_sync_workflow, config, entities_config, options=options)
     return bool(report["success"])
 
@@ -103,5 +103,8 @@ class _Forward(logging.Handler):
 
 _CORE = logging.getLogger("igh_sync_core")
 _FORWARD = _Forward()
+forward_logs = _FORWARD.serving
+"""Context manager that hands the core's log records of one run to a logger; orchestrators use it too."""
+
 # Also keeps Python from printing the warnings of a logger that nobody configured.
 _CORE.addHandler(_FORWARD)

@@ -21,11 +21,24 @@ from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import ConfigError, SchemaError, SyncError
 from igh_sync_core.lock import exclusive_run
 from igh_sync_core.model import LogicalName, Organisation, TableSpec
+from igh_sync_core.odata import MAX_PAGE_SIZE
+from igh_sync_core.pacing import Pace
 from igh_sync_core.report import EntityReport, RunReport
+from igh_sync_core.sharing import shared_client
 from igh_sync_core.sync import Progress, Run, ignore, sync_entity
 
 ENTITIES_AT_ONCE = 4
 log = logging.getLogger(__name__)
+
+
+def log_report(report: EntityReport) -> None:
+    """One line per entity that has ended."""
+    if report.status == "completed":
+        counts = f"{report.added} added, {report.updated} updated, {report.closed} closed"
+        log.info("%s: %s (%s, %.1f s)", report.entity, counts, report.strategy, report.seconds)
+    else:
+        level = logging.ERROR if report.status == "failed" else logging.WARNING
+        log.log(level, "%s %s: %s", report.entity, report.status, report.error or report.reason)
 
 
 @dataclass(frozen=True)
@@ -36,9 +49,11 @@ class Options:
         page_size: Rows asked per page, 1 to 5000.
         concurrency: Entities read at once.
         listener: Told of every stored page.
+        on_report: Given each entity's report when it has ended.
         optionsets: Choice columns per entity, for where definitions may not be read.
         verify_references: Whether to check every reference at the end.
         reconcile: Whether to sweep keys and versions of every entity and repair what differs.
+        connect: Opens the wire; another one than HTTPS serves tests and experiments.
     """
 
     page_size: int = 5_000
@@ -46,7 +61,9 @@ class Options:
     optionsets: Mapping[str, Sequence[str]] | None = None
     verify_references: bool = False
     reconcile: bool = False
+    connect: Callable[[Config], Client] = Client
     listener: Callable[[Progress], None] = ignore
+    on_report: Callable[[EntityReport], None] = log_report
 
 
 def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Options) -> RunReport:
@@ -63,12 +80,12 @@ def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Opti
         raise ConfigError(faults)
     run_id = new_run_id()
     database = Database(config)
-    with Client(config) as client:
+    with options.connect(config) as client:
         organisation = authenticate(client)
         run = Run(run_id, client, database, organisation, options.page_size, options.listener)
         with held(run):
             notes, requests = prepare(run, entities)
-            reports = [report for tier in tiers(entities) for report in _sync_tier(run, tier, options.concurrency)]
+            reports = [report for tier in tiers(entities) for report in _sync_tier(run, tier, options)]
     return fold(run_id, reports, requests=requests, notes=notes)
 
 
@@ -102,7 +119,14 @@ def held(run: Run) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def attached(config: Config, run_id: str, *, page_size: int, listener: Callable[[Progress], None]) -> Iterator[Run]:
+def attached(
+    config: Config,
+    run_id: str,
+    *,
+    page_size: int = MAX_PAGE_SIZE,
+    listener: Callable[[Progress], None] = ignore,
+    pace: Pace | None = None,
+) -> Iterator[Run]:
     """Join a run that another thread, process or machine holds.
 
     Args:
@@ -110,11 +134,12 @@ def attached(config: Config, run_id: str, *, page_size: int, listener: Callable[
         run_id: The holder's token.
         page_size: Rows asked per page.
         listener: Told of every stored page.
+        pace: Limits of patience and breadth of the client, which all that join in one process share.
     """
     database = Database(config)
     with database.writing() as conn:
         organisation = catalog.kept_organisation(conn)
-    with Client(config) as client:
+    with shared_client(config, pace=pace) as client:
         yield Run(run_id, client, database, organisation, page_size, listener)
 
 
@@ -191,10 +216,15 @@ def fold(run_id: str, reports: Sequence[EntityReport], *, requests: int, notes: 
     return RunReport(run_id=run_id, entities=tuple(reports), requests=total, notes=notes)
 
 
-def _sync_tier(run: Run, tier: Sequence[EntityConfig], concurrency: int) -> list[EntityReport]:
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="sync") as pool:
+def _sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[EntityReport]:
+    def one(entity: EntityConfig) -> EntityReport:
+        report = _guarded(run, entity)
+        options.on_report(report)
+        return report
+
+    with ThreadPoolExecutor(options.concurrency, thread_name_prefix="sync") as pool:
         # Each thread works in a copy of the caller's context, so that its log records belong to the caller's run.
-        futures = [pool.submit(copy_context().run, _guarded, run, entity) for entity in tier]
+        futures = [pool.submit(copy_context().run, one, entity) for entity in tier]
         return [future.result() for future in futures]
 
 

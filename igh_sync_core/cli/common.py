@@ -1,0 +1,96 @@
+"""What all commands share: settings from arguments, and expected failures as one line each."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from igh_sync_core.config import Config, load_config
+from igh_sync_core.entities import EntityConfig, load_entity_configs
+from igh_sync_core.errors import ConfigError, SyncError
+
+INTERRUPTED = 130
+_SHOWN = 5
+T = TypeVar("T")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Where the settings and the selection of tables come from."""
+    parser.add_argument(
+        "--env-file", metavar="FILE", help="settings as NAME=value lines; else .env, else the environment"
+    )
+    parser.add_argument(
+        "--entities-config", metavar="FILE", help="tables to copy, as JSON (default: the package's own)"
+    )
+
+
+def settings(arguments: argparse.Namespace) -> tuple[Config, list[EntityConfig]]:
+    """Settings and tables as the arguments say; every fault of both is in one ConfigError."""
+    faults: list[str] = []
+    config = _or_faults(faults, lambda: load_config(arguments.env_file))
+    selection = _or_faults(faults, lambda: entities(arguments))
+    if config is None or selection is None:
+        raise ConfigError(faults)
+    return config, selection
+
+
+def entities(arguments: argparse.Namespace) -> list[EntityConfig]:
+    """Tables to copy, as the arguments say."""
+    return load_entity_configs(arguments.entities_config)
+
+
+def _or_faults(faults: list[str], load: Callable[[], T]) -> T | None:
+    try:
+        return load()
+    except ConfigError as exc:
+        faults.extend(exc.faults)
+        return None
+
+
+def only(selection: Sequence[EntityConfig], names: Sequence[str] | None) -> list[EntityConfig]:
+    """The entities named, by logical name or entity set; all of them where none is named.
+
+    Raises:
+        ConfigError: A name is in none of them.
+    """
+    if not names:
+        return list(selection)
+    known = {name for entity in selection for name in (entity.name, entity.api_name)}
+    faults = [
+        f"--entities: {name!r} is not in the entities file; it has {_some(selection)}"
+        for name in names
+        if name not in known
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return [entity for entity in selection if entity.name in names or entity.api_name in names]
+
+
+def _some(entities: Sequence[EntityConfig]) -> str:
+    names = ", ".join(entity.name for entity in entities[:_SHOWN])
+    return f"{names} and {len(entities) - _SHOWN} more" if len(entities) > _SHOWN else names
+
+
+def with_database(config: Config, kind: str | None) -> Config:
+    """The same settings, for the engine demanded on the command line."""
+    if kind == "sqlite":
+        return replace(config, postgres_connection_string=None)
+    if kind == "postgresql" and not config.postgres_connection_string:
+        raise ConfigError(["--db-type postgresql: POSTGRES_CONNECTION_STRING is not set; set it to the database's URL"])
+    return config
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command; expected failures become a line each on the error stream, and exit status 1."""
+    try:
+        return command()
+    except ConfigError as exc:
+        for fault in exc.faults:
+            sys.stderr.write(f"error: {fault}\n")
+    except SyncError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was stored stays, and the next run goes on from there\n")
+        return INTERRUPTED
+    return 1

@@ -1,0 +1,107 @@
+"""``sync-dataverse``: one run, and the questions around it: ``plan``, ``doctor``, ``explain``."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from igh_sync_core.cli import common
+from igh_sync_core.display import LiveProgress, progress_display, summary_table
+from igh_sync_core.entities import load_optionsets_config
+from igh_sync_core.report import RunReport
+from igh_sync_core.workflow import ENTITIES_AT_ONCE, Options, run_workflow
+
+_DESCRIPTION = "Bring the SQL copy of a Dataverse up to date, with history."
+
+
+def sync_dataverse(argv: Sequence[str] | None = None) -> int:
+    """Entry point; exit status 0 when all went well, 1 when anything failed or was found wrong."""
+    arguments = _parser().parse_args(argv)
+    return common.run_command(lambda: _sync(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("sync-dataverse", description=_DESCRIPTION)
+    common.add_settings(parser)
+    parser.add_argument(
+        "--optionsets-config", metavar="FILE", help="choice columns per table, as JSON, where metadata may not be read"
+    )
+    parser.add_argument("--entities", metavar="NAME", nargs="+", help="only these of the tables")
+    parser.add_argument("--verify", action="store_true", help="check every reference afterwards")
+    parser.add_argument(
+        "--reconcile", action="store_true", help="compare every key and version with Dataverse, and repair"
+    )
+    parser.add_argument(
+        "--page-size", type=int, default=5_000, metavar="ROWS", help="rows asked per page (default: 5000)"
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=int,
+        default=ENTITIES_AT_ONCE,
+        metavar="N",
+        help=f"tables read at once (default: {ENTITIES_AT_ONCE})",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    return parser
+
+
+def _sync(arguments: argparse.Namespace) -> int:
+    config, entities = common.settings(arguments)
+    entities = common.only(entities, arguments.entities)
+    hints = load_optionsets_config(arguments.optionsets_config)
+    errors = Console(stderr=True)
+    with _display(errors, len(entities)) as display:
+        options = Options(
+            page_size=arguments.page_size,
+            concurrency=arguments.concurrency,
+            optionsets=hints,
+            verify_references=arguments.verify,
+            reconcile=arguments.reconcile,
+            **display,
+        )
+        report = run_workflow(config, entities, options)
+    _show(report, as_json=arguments.json)
+    return 0 if report.success else 1
+
+
+@contextmanager
+def _display(console: Console, total: int) -> Iterator[dict[str, Any]]:
+    """Live bars on a terminal, plain lines in a log; gives the listeners that feed them."""
+    handler = (
+        RichHandler(console=console, show_path=False, show_time=False) if console.is_terminal else _plain_handler()
+    )
+    core = logging.getLogger("igh_sync_core")
+    core.addHandler(handler)
+    core.setLevel(logging.WARNING if console.is_terminal else logging.INFO)
+    try:
+        if not console.is_terminal:
+            yield {}
+            return
+        with progress_display(console) as progress:
+            live = LiveProgress(progress, total)
+            yield {"listener": live.page, "on_report": live.entity}
+    finally:
+        core.removeHandler(handler)
+
+
+def _plain_handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    return handler
+
+
+def _show(report: RunReport, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(report.as_dict(), indent=2) + "\n")
+        return
+    console = Console()
+    console.print(summary_table(report))
+    for note in report.notes:
+        console.print(f"note: {note}")
+    console.print(report.summary(), style="" if report.success else "bold red")

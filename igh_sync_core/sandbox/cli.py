@@ -1,0 +1,72 @@
+"""``dataverse-sandbox``: a local Dataverse to try the program on."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+from threading import Event
+
+from msgspec import json
+
+from .metadata_organisation import organisation_from_metadata
+from .model_organisation import health_organisation
+from .organisation import Organisation
+from .server import Server, serve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl-C; prints the settings to export first.
+
+    Returns:
+        0, or 2 when the organisation cannot be made or the port is taken.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        organisation = _organisation(options)
+        with serve(organisation, port=options.port, latency_s=options.latency_ms / 1000) as server:
+            _announce(server, as_json=options.json)
+            _wait()
+    except (OSError, ValueError) as exc:
+        sys.stderr.write(f"dataverse-sandbox: {exc}\n")
+        return 2
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="dataverse-sandbox", description="A local Dataverse over HTTPS, with invented data.")
+    parser.add_argument("--rows", type=int, default=2_000, help="rows over all tables (default: 2000)")
+    parser.add_argument("--seed", type=int, default=7, help="the same seed gives the same rows (default: 7)")
+    parser.add_argument("--port", type=int, default=0, help="port on loopback (default: a free one)")
+    parser.add_argument("--metadata", type=Path, help="a real $metadata file to take the tables from")
+    parser.add_argument("--latency-ms", type=float, default=0.0, help="milliseconds added to each reply")
+    parser.add_argument("--json", action="store_true", help="print the settings as one line of JSON")
+    return parser
+
+
+def _organisation(options: Namespace) -> Organisation:
+    if options.metadata is None:
+        return health_organisation(options.rows, seed=options.seed)
+    return organisation_from_metadata(options.metadata.read_bytes(), rows=options.rows, seed=options.seed)
+
+
+def _announce(server: Server, *, as_json: bool) -> None:
+    if as_json:
+        lines = [json.encode(server.environment()).decode()]
+    else:
+        lines = [f"export {name}={quote(value)}" for name, value in server.environment().items()]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+    if not as_json:
+        sys.stderr.write("Serving until Ctrl-C.\n")
+
+
+def _wait() -> None:
+    try:
+        Event().wait()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -35,6 +35,8 @@ class SyncState(ControlTable, table=True):
         overlap_due: A baseline ended and the rows changed under way are not yet read again.
         columns_digest: Fingerprint of the columns that the stored links and rows cover.
         fresh_columns: Comma-separated columns still to be filled into open rows by a full read.
+        scanned_row_id: Versions up to here have had their references noted for the related tables.
+        relations_digest: Fingerprint of the relations that this scan followed.
     """
 
     __tablename__ = "_sync_state"
@@ -55,6 +57,8 @@ class SyncState(ControlTable, table=True):
     overlap_due: bool = False
     columns_digest: str | None = None
     fresh_columns: str = Field(default="", sa_type=Text)
+    scanned_row_id: int = Field(default=0, sa_type=_LONG)
+    relations_digest: str | None = None
 
 
 class SyncLog(ControlTable, table=True):
@@ -107,6 +111,18 @@ class SyncMetadata(ControlTable, table=True):
     value: str = Field(sa_type=Text)
 
 
+class SyncShape(ControlTable, table=True):
+    """What an entity's table was last made to hold, as JSON of ``shapes.Shape``.
+
+    The database's own types do not tell everything: SQLite keeps whole numbers and yes/no alike as INTEGER.
+    """
+
+    __tablename__ = "_sync_shape"
+
+    table_name: str = Field(primary_key=True)
+    value: str = Field(sa_type=Text)
+
+
 class SyncSeen(ControlTable, table=True):
     """Keys that an unfinished complete read has met, page by page; empty between reads."""
 
@@ -114,6 +130,23 @@ class SyncSeen(ControlTable, table=True):
 
     entity_name: str = Field(primary_key=True)
     key: str = Field(primary_key=True)
+
+
+class SyncWanted(ControlTable, table=True):
+    """Records of related tables that are to be asked by id, or were asked in vain.
+
+    Attributes:
+        entity_name: Entity set of the related table.
+        key: The record's id.
+        standing: ``referenced``: a synced row points at it and it is not stored; ``changed``: the source says that it
+            changed; ``missing``: asked, and the source gave nothing.
+    """
+
+    __tablename__ = "_sync_wanted"
+
+    entity_name: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    standing: str
 
 
 class OptionSetLabel(ControlTable, table=True):

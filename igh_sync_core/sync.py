@@ -174,7 +174,7 @@ class _EntitySync:
     def _store(self, read: Read, fetched: Fetched, state: SyncState, *, is_first_page: bool) -> None:
         """One page, one transaction."""
         now = self._now(fetched)
-        records, deleted = _split(fetched.page)
+        records, deleted = split_page(fetched.page)
         batch = self._codec.decode(records)
         with self._run.database.transaction(self._conn):
             fence(self._conn, self._run.run_id)
@@ -260,8 +260,12 @@ class _EntitySync:
         return (fetched.server_date or self._run.organisation.server_time).replace(microsecond=0)
 
 
-def _split(page: Page) -> tuple[Sequence[Raw], list[str]]:
-    """Records and the keys of tombstones, which a delta answer mixes in one list."""
+def split_page(page: Page) -> tuple[Sequence[Raw], list[str]]:
+    """Records and the keys of tombstones, which a delta answer mixes in one list.
+
+    Returns:
+        The records in the server's order, and keys in lower case; no keys unless the page is part of a delta (law 3).
+    """
     if not page.is_delta:
         return page.value, []
     records, deleted = [], []

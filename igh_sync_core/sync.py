@@ -84,11 +84,12 @@ class _DeltaEntry(Struct):
 _ENTRY = msgspec.json.Decoder(_DeltaEntry)
 
 
-def sync_entity(run: Run, spec: TableSpec, plan: Plan) -> EntityReport:
+def sync_entity(run: Run, conn: Connection, spec: TableSpec, plan: Plan) -> EntityReport:
     """Bring one entity up to date.
 
     Args:
         run: The run, which holds the database.
+        conn: A connection that nobody else uses meanwhile, outside any transaction.
         spec: The entity; its tables exist and fit.
         plan: How it is read.
 
@@ -96,9 +97,8 @@ def sync_entity(run: Run, spec: TableSpec, plan: Plan) -> EntityReport:
         SyncError: Nothing of the page at fault is written; pages before it are, and the next run goes on from them.
     """
     started = time.monotonic()
-    with run.database.connection() as conn:
-        work = _EntitySync(run, conn, spec, plan)
-        work.run()
+    work = _EntitySync(run, conn, spec, plan)
+    work.run()
     return EntityReport(
         entity=spec.logical_name,
         table=spec.entity_set,
@@ -123,8 +123,8 @@ class _EntitySync:
         self._choices = Choices(conn, spec, run.organisation.language)
         with run.database.transaction(conn):
             self._state = checkpoint.read(conn, spec)
-        fresh = frozenset(filter(None, self._state.fresh_columns.split(",")))
-        self._history = History(run.database, conn, self._tables, fresh=fresh)
+            fresh = frozenset(filter(None, self._state.fresh_columns.split(",")))
+            self._history = History(run.database, conn, self._tables, fresh=fresh)
         self._sync_time: datetime | None = None
         self.channel = run.client.channel(spec.logical_name, page_size=run.page_size)
         self.counts = Counts()

@@ -28,6 +28,7 @@ from sqlalchemy import (
     Connection,
     FromClause,
     Select,
+    Table,
     case,
     delete,
     exists,
@@ -80,7 +81,7 @@ class History:
 
     Args:
         database: Where they are kept.
-        conn: A connection that nobody else uses; temporary tables are made on it.
+        conn: A connection that nobody else uses, inside a transaction; temporary tables are made on it when needed.
         tables: The entity's tables, which exist.
         fresh: Columns just added to the table: filled into open rows, making no versions.
 
@@ -95,10 +96,8 @@ class History:
         self._conn = conn
         self._tables = tables
         self._fresh = fresh & set(tables.column_names)
-        with database.transaction(conn):
-            for table in tables.temporary:
-                table.create(conn)
-            self.is_empty = conn.execute(select(tables.main.c.row_id).limit(1)).first() is None
+        self._has_temporary = False
+        self.is_empty = conn.execute(select(tables.main.c.row_id).limit(1)).first() is None
 
     def write_new(self, batch: Batch, now: datetime) -> Counts:
         """Write a page of which no key is expected to be stored: straight into the table.
@@ -163,7 +162,7 @@ class History:
 
     def stage_keys(self, keys: Iterable[tuple[str, int | None]]) -> None:
         """Replace the temporary keys by *keys*: pairs of key and version number."""
-        self._conn.execute(delete(self._tables.keys))
+        self._empty(self._tables.keys)
         self._database.load(self._conn, self._tables.keys, ("key", "version"), keys)
 
     @property
@@ -193,18 +192,27 @@ class History:
     def _stamp(self, now: datetime) -> Any:  # noqa: ANN401 - text or datetime, by engine
         return now if self._database.is_postgres else now.strftime(TEXT_FORM)
 
+    def _empty(self, *temporary: Table) -> None:
+        """Make the temporary tables on first use, and empty those about to be filled."""
+        if not self._has_temporary:
+            for table in self._tables.temporary:
+                table.create(self._conn)
+            self._has_temporary = True
+            return
+        for table in temporary:
+            self._conn.execute(delete(table))
+
     def _stage(self, batch: Batch) -> None:
         stage = self._tables.stage
-        self._conn.execute(delete(stage))
+        self._empty(stage, self._tables.picks)
         names = (*batch.names, *map(raw_name, batch.raw))
         self._database.load(self._conn, stage, names, zip(*batch.columns, *batch.raw.values(), strict=True))
         if batch.raw:
-            self._conn.execute(delete(self._tables.picks))
             self._database.load(self._conn, self._tables.picks, ("key", "field", "code"), batch.picks())
 
     def _mark_changed(self, now: datetime) -> int:
         main, stage, closing = self._tables.main, self._tables.stage, self._tables.closing
-        self._conn.execute(delete(closing))
+        self._empty(closing)
         reason = literal("updated")
         changed = (
             select(main.c.row_id, self._key, self._boundary(stage, now), reason)
@@ -257,7 +265,7 @@ class History:
 
     def _close(self, condition: ColumnElement[bool], reason: str, now: datetime) -> int:
         main, closing = self._tables.main, self._tables.closing
-        self._conn.execute(delete(closing))
+        self._empty(closing)
         boundary = later_of(literal(now, Instant()), one_second_after(main.c.valid_from))
         marked = select(main.c.row_id, self._key, boundary, literal(reason)).where(self._is_open, condition)
         if count := self._mark(marked):

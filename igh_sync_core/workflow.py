@@ -112,7 +112,8 @@ def held(run: Run) -> Iterator[None]:
         StoreBusy: Another run holds it.
     """
     schema.create_control_tables(run.database)
-    with exclusive_run(run.database, run.run_id):
+    # The connection kept open saves every other one from closing the file, which makes SQLite rewrite its log.
+    with exclusive_run(run.database, run.run_id), run.database.connection():
         with run.database.writing() as conn:
             catalog.keep_organisation(conn, run.organisation)
         yield
@@ -178,22 +179,21 @@ def sync_one(run: Run, entity: EntityConfig) -> EntityReport:
     Raises:
         SyncError: It failed; the failure is on record, and what was stored before stays.
     """
-    with run.database.writing() as conn:
-        entry = catalog.kept_entry(conn, LogicalName(entity.name))
-    if entry.spec is None:
-        return _set_aside(entity, entry.fault)
-    if entity.filtered:
-        return _skipped(entity, "filtered entities are not synced yet")
-    now = run.organisation.server_time
-    with run.database.writing() as conn:
-        checkpoint.log_start(conn, entry.spec, run_id=run.run_id, now=now)
-    try:
-        report = sync_entity(run, entry.spec, strategy.choose(entry.spec, entity))
-    except SyncError as exc:
-        _log_failure(run, entry.spec, exc)
-        raise
-    with run.database.writing() as conn:
-        checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
+    with run.database.connection() as conn:
+        with run.database.transaction(conn):
+            entry = catalog.kept_entry(conn, LogicalName(entity.name))
+            if entry.spec is None:
+                return _set_aside(entity, entry.fault)
+            if entity.filtered:
+                return _skipped(entity, "filtered entities are not synced yet")
+            checkpoint.log_start(conn, entry.spec, run_id=run.run_id, now=run.organisation.server_time)
+        try:
+            report = sync_entity(run, conn, entry.spec, strategy.choose(entry.spec, entity))
+        except SyncError as exc:
+            _log_failure(run, entry.spec, exc)
+            raise
+        with run.database.transaction(conn):
+            checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
     return report
 
 

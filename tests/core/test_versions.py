@@ -49,7 +49,8 @@ class Loader:
     def __init__(self, database: Database, conn: Connection, spec: TableSpec = SPEC) -> None:
         self.database, self.conn, self.spec = database, conn, spec
         self.tables = entity_tables(spec)
-        self.history = History(database, conn, self.tables)
+        with database.transaction(conn):
+            self.history = History(database, conn, self.tables)
         self.codec = RowCodec(spec, database.kind)
 
     def write(self, *records: Raw, now: datetime = NOON, new: bool = False) -> Counts:

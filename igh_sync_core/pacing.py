@@ -161,12 +161,13 @@ class Patience:
         self._since: float | None = None
 
     def wait_s(self, state: RetryCallState) -> float:
-        """Seconds until the next try: what the server asked, or longer each time; a little apart from other threads."""
+        """Seconds until the next try: longer each time, never less than asked, and apart from other threads."""
         growing = min(2.0 ** (state.attempt_number - 1), self._pace.longest_wait_s)
         error = state.outcome.exception() if state.outcome else None
         asked = error.retry_after_s if isinstance(error, SourceUnavailable) else None
         apart = random.random()  # noqa: S311 - spreads retries, guards nothing
-        return growing * (0.5 + apart / 2) if asked is None else asked + apart
+        own = growing * (0.5 + apart / 2)
+        return own if asked is None else max(own, asked + apart)  # servers are known to ask for 0 seconds
 
     def is_over(self, state: RetryCallState) -> bool:
         """Whether it was tried often or long enough, or the wait asked for is longer than that."""

@@ -3,6 +3,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import httpx
 import msal
@@ -122,6 +123,7 @@ class TestTokens:
             auth = DataverseAuth(config(), http)
             http.get(f"{ROOT}WhoAmI", auth=auth)
             entra.revoke()
+            entra.together = Barrier(26)
             replies = list(pool.map(lambda _: http.get(f"{ROOT}WhoAmI", auth=auth), range(26)))
 
         assert [reply.status_code for reply in replies] == [200] * 26
@@ -134,9 +136,13 @@ class TestTokens:
         assert len(entra.tokens) == 2
 
     def test_a_token_near_its_end_is_renewed_before_it_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        entra = Entra()
         seen: list[str] = []
-        entra.behind = lambda request: seen.append(request.headers["Authorization"]) or httpx.Response(200)
+
+        def note(request: httpx.Request) -> httpx.Response:
+            seen.append(request.headers["Authorization"])
+            return httpx.Response(200)
+
+        entra = Entra(note)
         start = time.time()
         with http_for(entra) as http:
             auth = DataverseAuth(config(), http)

@@ -4,7 +4,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -274,6 +274,20 @@ class TestReadingAhead:
             assert page_threads() == []
             assert len(feed.requests) == 3
 
+    def test_abandoning_does_not_wait_for_a_slow_body(self) -> None:
+        feed = Feed(pages=5)
+        with channel_to(feed) as (channel, _):
+            pages = channel.pages(URL)
+            next(pages)
+            assert until(lambda: len(feed.requests) == 2)
+            feed.queue = [httpx.Response(200, stream=Pieces([b" "] * 400, seconds=0.05))]
+            next(pages)
+            assert until(lambda: len(feed.requests) == 3)
+            start = time.monotonic()
+            pages.close()  # type: ignore[attr-defined]  # it is a generator
+
+            assert time.monotonic() - start < 5
+
 
 class TestRetries:
     @pytest.mark.parametrize(
@@ -318,7 +332,7 @@ class TestRetries:
             channel.get(URL)
 
         assert 27 <= clock.sleeps[0] <= 28
-        assert sum(clock.sleeps) <= 29
+        assert 1 <= clock.sleeps[1] <= 2
 
     def test_waits_grow_and_tries_end(self) -> None:
         feed, clock = Feed(), Time()
@@ -561,11 +575,15 @@ class TestStreams:
 
 
 class Pieces(httpx.SyncByteStream):
-    def __init__(self, pieces: list[bytes | Exception]) -> None:
+    """A body that comes in given pieces, with a pause before each, and may break off."""
+
+    def __init__(self, pieces: Sequence[bytes | Exception], *, seconds: float = 0.0) -> None:
         self._pieces = pieces
+        self._seconds = seconds
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._pieces:
+            time.sleep(self._seconds)
             if isinstance(piece, Exception):
                 raise piece
             yield piece

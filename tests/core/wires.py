@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from threading import Event, Lock
+from threading import Barrier, Event, Lock
 from urllib.parse import parse_qs
 
 import httpx
@@ -35,6 +35,7 @@ class Entra:
         self.forms: list[dict[str, str]] = []
         self.tokens: list[str] = []
         self.revoked = 0
+        self.together: Barrier | None = None  # refused tokens wait here for each other
         self.hosts: list[str] = []
         self._lock = Lock()
 
@@ -43,6 +44,8 @@ class Entra:
         if request.url.netloc.decode() == self.login:
             return self._discovery(request) if request.method == "GET" else self._token(request)
         if request.headers.get("Authorization") not in [f"Bearer {token}" for token in self.tokens[self.revoked :]]:
+            if self.together and "Authorization" in request.headers:
+                self.together.wait(5)
             return httpx.Response(
                 401, headers={"WWW-Authenticate": self.challenge}, text="HTTP Error 401 - Unauthorized"
             )

@@ -175,8 +175,14 @@ def _why_stale(spec: TableSpec, plan: Plan, state: SyncState, organisation: Orga
         return f"the strategy was {state.strategy or 'unknown'} before; read whole"
     if state.columns_digest != digest(spec):
         return "the columns changed; read whole"
-    if plan.strategy is Strategy.DELTA and state.delta_link_time:
-        age = organisation.server_time - state.delta_link_time
-        if age > timedelta(days=organisation.token_days) - TOKEN_MARGIN:
-            return f"the delta link is {age.days} days old and deletions are kept {organisation.token_days}; read whole"
-    return None
+    return why_expired(state, organisation) if plan.strategy is Strategy.DELTA else None
+
+
+def why_expired(state: SyncState, organisation: Organisation) -> str | None:
+    """Why the stored delta link must not be trusted any more; None where it may."""
+    if state.delta_link_time is None:
+        return None
+    age = organisation.server_time - state.delta_link_time
+    if age <= timedelta(days=organisation.token_days) - TOKEN_MARGIN:
+        return None
+    return f"the delta link is {age.days} days old and deletions are kept {organisation.token_days}; read whole"

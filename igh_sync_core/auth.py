@@ -17,7 +17,7 @@ import httpx
 import msal  # type: ignore[import-untyped]  # brings no types
 
 from igh_sync_core.addresses import origin_of
-from igh_sync_core.certificate import read_certificate
+from igh_sync_core.certificate import describe_source, read_certificate
 from igh_sync_core.config import Config
 from igh_sync_core.errors import AuthError, ConfigError, ProtocolViolation, SourceUnavailable
 from igh_sync_core.replies import Challenge, decipher, parse_challenge, redact
@@ -131,7 +131,8 @@ class DataverseAuth(httpx.Auth):
         try:
             pair = read_certificate(self._config.certificate_file, self._config.certificate_password)
         except ValueError as exc:
-            raise ConfigError([f"DATAVERSE_CERTIFICATE_FILE {self._config.certificate_file} {exc}"]) from exc
+            shown = describe_source(self._config.certificate_file)
+            raise ConfigError([f"DATAVERSE_CERTIFICATE_FILE {shown} {exc}"]) from exc
         return {"private_key": pair.private_key, "public_certificate": pair.public_certificate}
 
     def _find_authority(self) -> str:

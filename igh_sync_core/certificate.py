@@ -32,11 +32,11 @@ class Certificate:
     public_certificate: str
 
 
-def read_certificate(path: str, password: str | None = None) -> Certificate:
+def read_certificate(source: str, password: str | None = None) -> Certificate:
     """Read the login certificate with its private key.
 
     Args:
-        path: A PEM file holding both, in any order, or a .pfx/.p12 file.
+        source: Path of a PEM file holding both, in any order, or of a .pfx/.p12 file; or such PEM text itself.
         password: Of the private key or the .pfx file; None where there is none.
 
     Raises:
@@ -45,7 +45,7 @@ def read_certificate(path: str, password: str | None = None) -> Certificate:
     """
     secret = password.encode() if password else None
     try:
-        content = Path(path).read_bytes()
+        content = source.encode() if _is_pem(source) else Path(source).read_bytes()
     except OSError as exc:
         reason = f"cannot be read ({exc.strerror})"
         raise ValueError(reason) from exc
@@ -55,6 +55,15 @@ def read_certificate(path: str, password: str | None = None) -> Certificate:
         reason = "holds no usable private key (is the password right? PEM and .pfx are understood)"
         raise ValueError(reason) from exc
     return _paired(key, certificates)
+
+
+def describe_source(source: str) -> str:
+    """How a fault may name the certificate: by its path, never by its text."""
+    return "(PEM text)" if _is_pem(source) else source
+
+
+def _is_pem(source: str) -> bool:
+    return source.lstrip().startswith("-----BEGIN")
 
 
 def _parse(content: bytes, secret: bytes | None) -> tuple[object, list[x509.Certificate]]:

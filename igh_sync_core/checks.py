@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from igh_sync_core.addresses import find_api_url_fault, find_url_fault
-from igh_sync_core.certificate import read_certificate
+from igh_sync_core.certificate import describe_source, read_certificate
 
 _GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _DOMAIN = r"([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}"
@@ -77,7 +77,7 @@ def _certificate(values: Mapping[str, str]) -> Iterator[str]:
         try:
             read_certificate(path, password or None)
         except ValueError as exc:
-            yield f"DATAVERSE_CERTIFICATE_FILE {path} {exc}"
+            yield f"DATAVERSE_CERTIFICATE_FILE {describe_source(path)} {exc}"
 
 
 def _ca_file(values: Mapping[str, str]) -> Iterator[str]:

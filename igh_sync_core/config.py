@@ -115,7 +115,7 @@ class Config:
         postgres_connection_string: PostgreSQL URL, or None; wins when both are set.
         tenant_id: GUID or domain; None to ask the environment.
         authority: Login host with or without tenant; None to ask the environment.
-        certificate_file: PEM or .pfx file in place of the secret.
+        certificate_file: PEM or .pfx file in place of the secret, or PEM text itself.
         certificate_password: Of that file.
         ca_file: Certificate authorities trusted beside the usual ones.
     """
@@ -128,7 +128,7 @@ class Config:
     postgres_connection_string: str | None = field(default=None, repr=False)
     tenant_id: str | None = field(default=None, kw_only=True)
     authority: str | None = field(default=None, kw_only=True)
-    certificate_file: str | None = field(default=None, kw_only=True)
+    certificate_file: str | None = field(default=None, kw_only=True, repr=False)
     certificate_password: str | None = field(default=None, kw_only=True, repr=False)
     ca_file: str | None = field(default=None, kw_only=True)
 
@@ -152,20 +152,21 @@ class Config:
         return "postgresql" if self.postgres_connection_string else "sqlite"
 
 
-def load_config(env_file: str | None = None) -> Config:
+def load_config(env_file: str | None = None, *, given: Mapping[str, str] | None = None) -> Config:
     """Read the settings and check them all.
 
     Args:
         env_file: File of ``NAME=value`` lines that wins over the environment. Without it a ``.env`` in the working
             directory, if there is one, fills what the environment lacks.
+        given: Values by field of ``Config``, which win over everything; "" leaves a field unset.
 
     Raises:
         ConfigError: Lists every fault: missing, malformed or contradictory settings, unreadable files.
     """
     values = _gather(env_file)
-    given = {setting.attribute: values.get(setting.name) or setting.default for setting in SETTINGS}
+    found = {setting.attribute: values.get(setting.name) or setting.default for setting in SETTINGS} | dict(given or {})
     required = {"api_url", "client_id", "client_secret", "scope"}
-    config = Config(**{name: value if name in required else value or None for name, value in given.items()})  # type: ignore[arg-type]  # every field is text
+    config = Config(**{name: value if name in required else value or None for name, value in found.items()})  # type: ignore[arg-type]  # every field is text
     if faults := validate(config):
         raise ConfigError(faults)
     return config

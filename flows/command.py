@@ -1,0 +1,56 @@
+"""``python -m flows.sync_dataverse``: one run in this process, or a demonstration on a Dataverse of its own."""
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from flows.outcome import SyncFailed
+from igh_sync_core.display import summary_table
+from igh_sync_core.errors import SyncError
+
+DEMONSTRATION_ROWS = 2_000
+
+
+def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 when all went well, 1 with one line on the error stream when not."""
+    options = vars(_parser().parse_args(arguments))
+    sandbox, rows = options.pop("sandbox"), options.pop("rows")
+    console = Console()
+    try:
+        if sandbox:
+            from flows.demonstration import demonstrate  # noqa: PLC0415 - the sandbox is loaded only on demand
+
+            _be_brief()
+            demonstrate(flow, rows=rows, console=console)
+        else:
+            console.print(summary_table(flow(**options)))
+    except SyncFailed as exc:
+        if exc.report:
+            console.print(summary_table(exc.report))
+        return 1
+    except SyncError as exc:
+        Console(stderr=True).print(str(exc), style="red", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m flows.sync_dataverse", description=__doc__)
+    parser.add_argument("--sandbox", action="store_true", help="run twice against a Dataverse made for it")
+    parser.add_argument("--rows", type=int, default=DEMONSTRATION_ROWS, help="records of that Dataverse (%(default)s)")
+    parser.add_argument("--credentials", metavar="BLOCK", help="Dataverse Credentials block; else DATAVERSE_* settings")
+    parser.add_argument("--database", metavar="BLOCK", help="Dataverse Sync Database block; else the settings")
+    parser.add_argument("--entities", nargs="+", metavar="NAME", help="logical names; else all")
+    parser.add_argument("--entities-file", metavar="FILE", help="JSON file that names the tables to copy")
+    return parser
+
+
+def _be_brief() -> None:
+    """Show Prefect's warnings only; the demonstration tells its own story. The run's log keeps every line."""
+    for name in ("", "prefect", "prefect.flow_runs", "prefect.task_runs"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setLevel(logging.WARNING)

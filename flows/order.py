@@ -1,0 +1,78 @@
+"""What a task is told, and the settings it finds from that.
+
+A task may run in another thread, process or machine, and Prefect looks into whatever it is given. So it gets names and
+numbers only; each task loads the blocks it needs by itself, and no secret is ever a parameter or a result.
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from flows.blocks import DataverseCredentials, SyncDatabase
+from igh_sync_core.config import Config, load_config
+from igh_sync_core.entities import EntityConfig, load_entity_configs
+from igh_sync_core.errors import ConfigError
+
+BlockT = TypeVar("BlockT", DataverseCredentials, SyncDatabase)
+
+
+@dataclass(frozen=True)
+class Order:
+    """One run, in plain values.
+
+    Attributes:
+        run_id: Token of the run's lock.
+        credentials: Name of a ``DataverseCredentials`` block; None for the environment's settings.
+        database: Name of a ``SyncDatabase`` block; None for the environment's settings.
+        entities_file: Path of a JSON file that names the tables; None for the package's own selection.
+        entities: Logical names of the tables to copy; None for all of the file.
+        page_size: Rows asked per page.
+    """
+
+    run_id: str
+    credentials: str | None = None
+    database: str | None = None
+    entities_file: str | None = None
+    entities: tuple[str, ...] | None = None
+    page_size: int = 5_000
+
+    def load_config(self) -> Config:
+        """The settings: those of the blocks, and the environment's where no block is named.
+
+        Raises:
+            ConfigError: Lists every fault, or names the block that does not exist.
+        """
+        given: dict[str, str] = {}
+        if self.credentials:
+            given |= _load_block(DataverseCredentials, self.credentials).settings()
+        if self.database:
+            given |= _load_block(SyncDatabase, self.database).settings()
+        return load_config(given=given)
+
+    def load_entities(self) -> list[EntityConfig]:
+        """The tables to copy, in the order of the entities file.
+
+        Raises:
+            ConfigError: The file is unusable, or lacks one of the tables named.
+        """
+        known = load_entity_configs(self.entities_file)
+        if self.entities is None:
+            return known
+        unknown = sorted(set(self.entities) - {entity.name for entity in known})
+        if unknown or not self.entities:
+            where = self.entities_file or "the package's own entities file"
+            fault = f"not in {where}: {', '.join(unknown)}" if unknown else "the list is empty"
+            raise ConfigError([f"entities: {fault}; give logical names such as {known[0].name}, or nothing for all"])
+        return [entity for entity in known if entity.name in self.entities]
+
+    def load_entity(self, name: str) -> EntityConfig:
+        """One of the tables to copy."""
+        return next(entity for entity in load_entity_configs(self.entities_file) if entity.name == name)
+
+
+def _load_block(kind: type[BlockT], name: str) -> BlockT:
+    try:
+        return cast("BlockT", kind.load(name))  # in a synchronous flow or task this is no coroutine
+    except ValueError as exc:
+        slug = kind.get_block_type_slug()
+        fault = f"no block {slug}/{name}; save it first, in the Prefect UI or with {kind.__name__}(...).save({name!r})"
+        raise ConfigError([fault]) from exc

@@ -1,0 +1,77 @@
+"""A flow called as a plain function: Prefect starts a temporary server for it, which must be quiet and lose nothing.
+
+With ``PREFECT_API_URL`` set none of this applies: a lasting server keeps its own log and its records.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+from prefect import Flow, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import TaskRun
+from prefect.context import FlowRunContext
+from prefect.events.worker import EventsWorker
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_LOGGING_LEVEL,
+    temporary_settings,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+RECORDS_LIMIT_S = 15.0
+
+
+class StandaloneFlow(Flow[P, R]):
+    """A flow whose plain call is as clean as a run on a server."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Flow's own signature
+        """Run the flow; see ``Flow.__call__``."""
+        with quiet_server():
+            return super().__call__(*args, **kwargs)
+
+
+@contextmanager
+def quiet_server() -> Iterator[None]:
+    """While inside, a temporary server that is started prints nothing: its complaints are about its own sudden end."""
+    with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL"}):
+        yield
+
+
+@contextmanager
+def complete_records() -> Iterator[None]:
+    """At the end, wait until a temporary server has on record what became of the tasks of this flow run.
+
+    Task runs reach the server as events, and the server dies with this process.
+    """
+    try:
+        yield
+    finally:
+        run = FlowRunContext.get()
+        if run and run.flow_run and PREFECT_API_URL.value() is None:
+            # Prefect counts the runs of each task from 0.
+            count = sum(int(last) + 1 for last in run.task_run_dynamic_keys.values())
+            _await_final(run.flow_run.id, count)
+
+
+def _await_final(flow_run_id: UUID, count: int) -> None:
+    EventsWorker.drain_all()
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    end = time.monotonic() + RECORDS_LIMIT_S
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < end:
+            runs = _all_pages(lambda offset: client.read_task_runs(flow_run_filter=chosen, limit=200, offset=offset))
+            if len(runs) >= count and all(run.state and run.state.is_final() for run in runs):
+                return
+            time.sleep(0.1)
+
+
+def _all_pages(read: Callable[[int], list[TaskRun]]) -> list[TaskRun]:
+    found: list[TaskRun] = []
+    while page := read(len(found)):
+        found += page
+    return found

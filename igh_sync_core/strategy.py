@@ -4,6 +4,7 @@ Pure: nothing here asks the network or the database.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,7 +15,7 @@ from igh_sync_core.control import SyncState
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import SchemaError
 from igh_sync_core.model import Organisation, TableSpec
-from igh_sync_core.odata import datetime_literal, entity_url
+from igh_sync_core.odata import MAX_URL, datetime_literal, entity_url, in_filter
 
 OVERLAP = timedelta(minutes=10)
 """How far before the watermark is read again: rows committed late carry an older ``modifiedon`` (law 2)."""
@@ -46,6 +47,7 @@ class ReadKind(StrEnum):
     SNAPSHOT = "snapshot"
     DELTA = "delta"
     INCREMENT = "increment"
+    REPAIR = "repair"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Read:
 
     Attributes:
         kind: ``first`` and ``snapshot`` are complete; only a complete ``snapshot`` or a tombstone closes rows.
+            ``repair`` asks for single records and moves no checkpoint.
         url: Where its first page is asked.
         track_changes: Whether a delta link is wanted at its end.
         reason: Why this read, in words for the report; "" where the strategy says it all.
@@ -143,6 +146,16 @@ def increment(spec: TableSpec, *, since: datetime, api_root: str) -> Read:
     where = f"modifiedon ge {datetime_literal(since - OVERLAP)}"
     order = ("modifiedon asc", f"{spec.key} asc")
     return Read(ReadKind.INCREMENT, entity_url(api_root, spec.entity_set, where=where, order_by=order))
+
+
+def repair(spec: TableSpec, ids: Sequence[str], *, api_root: str) -> Read:
+    """Single records, by their keys."""
+    return Read(ReadKind.REPAIR, entity_url(api_root, spec.entity_set, where=in_filter(spec.key, ids)))
+
+
+def repair_room(spec: TableSpec, api_root: str) -> int:
+    """Characters that one address leaves for keys."""
+    return MAX_URL - len(repair(spec, [], api_root=api_root).url)
 
 
 def without_order(url: str) -> str:

@@ -6,8 +6,8 @@ covers it in one transaction (law 1). A kill between two pages loses nothing: th
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
 
@@ -15,63 +15,23 @@ import msgspec
 from msgspec import Raw, Struct, field
 from sqlalchemy import Connection
 
-from igh_sync_core import checkpoint, strategy
+from igh_sync_core import checkpoint, strategy, sweep
 from igh_sync_core.choices import Choices
-from igh_sync_core.client import Client, Fetched
+from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
-from igh_sync_core.database import Database
 from igh_sync_core.errors import RequestRejected
 from igh_sync_core.lock import fence
-from igh_sync_core.model import Organisation, TableSpec
-from igh_sync_core.odata import Page
+from igh_sync_core.model import TableSpec
+from igh_sync_core.odata import Page, id_batches
 from igh_sync_core.report import EntityReport
 from igh_sync_core.rows import RowCodec
+from igh_sync_core.run import Progress, Run
 from igh_sync_core.strategy import Plan, Read, ReadKind
 from igh_sync_core.tables import entity_tables
 from igh_sync_core.versions import Counts, History
 
 _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A page was stored.
-
-    Attributes:
-        entity: Logical name.
-        rows: Records of this entity met so far in this run.
-        is_done: Whether the read in progress has ended with it.
-    """
-
-    entity: str
-    rows: int
-    is_done: bool
-
-
-def ignore(_progress: Progress) -> None:
-    """Listen to nothing."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What every entity of one run shares.
-
-    Attributes:
-        run_id: Token of the run's lock.
-        client: The wire.
-        database: The store.
-        organisation: What its authentication learnt.
-        page_size: Rows asked per page.
-        listener: Told of every stored page, from the thread that stored it.
-    """
-
-    run_id: str
-    client: Client
-    database: Database
-    organisation: Organisation
-    page_size: int = 5_000
-    listener: Callable[[Progress], None] = ignore
 
 
 class _DeltaEntry(Struct):
@@ -118,6 +78,7 @@ class _EntitySync:
 
     def __init__(self, run: Run, conn: Connection, spec: TableSpec, plan: Plan) -> None:
         self._run, self._conn, self._spec, self._plan = run, conn, spec, plan
+        self._root = run.client.config.api_root
         self._tables = entity_tables(spec)
         self._codec = RowCodec(spec, run.database.kind)
         self._choices = Choices(conn, spec, run.organisation.language)
@@ -141,10 +102,46 @@ class _EntitySync:
                 read = self._after_refusal(read, exc)
             else:
                 read = self._overlap()
+        if self._run.reconcile:
+            self._reconcile()
+
+    def _reconcile(self) -> None:
+        """Compare every key and version number with the source, and repair what differs."""
+        if not self._spec.has_version:
+            whole = strategy.full_read(
+                self._spec, self._plan, self._state, api_root=self._root, reason="reconciled whole"
+            )
+            self._execute(whole)
+            return
+        for at, pairs in enumerate(sweep.pages(self.channel, self._spec, self._root)):
+            with self._run.database.transaction(self._conn):
+                self._history.list_keys(pairs, anew=at == 0)
+        found = self._settle_sweep()
+        if found.is_too_many:
+            whole = strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=found.summary())
+            self._execute(whole)
+            return
+        for ids in id_batches(found.keys, url_room=strategy.repair_room(self._spec, self._root)):
+            self._execute(strategy.repair(self._spec, ids, api_root=self._root))
+        self.remarks.append(found.summary())
+
+    def _settle_sweep(self) -> sweep.Differences:
+        """Close what the sweep did not meet, and find what it met in another version."""
+        state = self._state.model_copy()
+        with self._run.database.transaction(self._conn):
+            fence(self._conn, self._run.run_id)
+            closed = self._history.close_absent(self._history.is_listed(), self._now(None))
+            state.records_count -= closed
+            checkpoint.write(self._conn, state)
+            found = sweep.Differences(closed, self._history.listed_but_different())
+        self._state = state
+        self.counts += Counts(closed=closed)
+        return found
 
     def _next_read(self) -> Read:
-        root, organisation = self._run.client.config.api_root, self._run.organisation
-        return strategy.next_read(self._spec, self._plan, self._state, api_root=root, organisation=organisation)
+        return strategy.next_read(
+            self._spec, self._plan, self._state, api_root=self._root, organisation=self._run.organisation
+        )
 
     def _execute(self, read: Read) -> None:
         if read.reason:
@@ -161,6 +158,8 @@ class _EntitySync:
     def _begun(self, read: Read, fetched: Fetched) -> SyncState:
         """The state of a new read; what an earlier one left half done no longer counts."""
         state = self._state.model_copy()
+        if read.kind is ReadKind.REPAIR:
+            return state
         state.state, state.run_id, state.strategy = "in_progress", self._run.run_id, self._plan.strategy
         state.columns_digest = strategy.digest(self._spec)
         if read.is_complete or not state.overlap_due:
@@ -212,6 +211,8 @@ class _EntitySync:
     def _advance(self, state: SyncState, read: Read, fetched: Fetched, latest: datetime | None) -> None:
         """Move the checkpoint past a stored page; only a read's last page completes anything."""
         page = fetched.page
+        if read.kind is ReadKind.REPAIR:
+            return
         state.read_latest = max(filter(None, (state.read_latest, latest)), default=None)
         if page.next_link is not None:
             state.next_link = page.next_link if read.is_complete else None
@@ -229,19 +230,19 @@ class _EntitySync:
 
     def _overlap(self) -> Read | None:
         """After a baseline: read again what was modified while it was under way."""
-        state, root = self._state, self._run.client.config.api_root
+        state = self._state
         if not state.overlap_due or state.read_started is None:
             return None
-        return strategy.increment(self._spec, since=state.read_started, api_root=root)
+        return strategy.increment(self._spec, since=state.read_started, api_root=self._root)
 
     def _after_refusal(self, read: Read, exc: RequestRejected) -> Read:
         """Another complete way to the same records, or the refusal itself."""
-        root, why = self._run.client.config.api_root, exc.code or exc.status
+        why = exc.code or exc.status
         if exc.status not in _REFUSALS:
             raise exc
         if read.kind is ReadKind.DELTA or read.is_resumed:
             reason = f"the stored link was refused ({why}); read whole"
-            return strategy.full_read(self._spec, self._plan, self._state, api_root=root, reason=reason)
+            return strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=reason)
         if read.kind is ReadKind.INCREMENT and "$orderby" in read.url:
             return replace(read, url=strategy.without_order(read.url), reason="$orderby was refused; read in key order")
         if read.track_changes:
@@ -250,14 +251,15 @@ class _EntitySync:
             return self._next_read()
         raise exc
 
-    def _now(self, fetched: Fetched) -> datetime:
+    def _now(self, fetched: Fetched | None) -> datetime:
         """The sync time: the server's clock at this run's first page, so that our times and its times compare."""
         if self._sync_time is None:
             self._sync_time = self._server_time(fetched)
         return self._sync_time
 
-    def _server_time(self, fetched: Fetched) -> datetime:
-        return (fetched.server_date or self._run.organisation.server_time).replace(microsecond=0)
+    def _server_time(self, fetched: Fetched | None) -> datetime:
+        answered = fetched.server_date if fetched else None
+        return (answered or self._run.organisation.server_time).replace(microsecond=0)
 
 
 def split_page(page: Page) -> tuple[Sequence[Raw], list[str]]:

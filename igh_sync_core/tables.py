@@ -4,6 +4,7 @@ The layout is the table contract of the README, "Reading the tables". Nothing he
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -39,6 +40,9 @@ from igh_sync_core.model import Kind, TableSpec
 OURS = ("row_id", "json_response", "sync_time", "valid_from", "valid_to", "closed_reason")
 IDENTIFIER_BYTES = 63
 """Longest name PostgreSQL keeps; it cuts longer ones silently."""
+
+LONGEST_VARCHAR = 10_485_760
+"""Characters PostgreSQL allows a length to name; longer texts have none."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,11 @@ def junction_name(spec: TableSpec, field: str) -> str:
     return identifier(f"_junction_{spec.entity_set}_{field}")
 
 
+def open_index_name(spec: TableSpec) -> str:
+    """Name of the unique index that keeps one open version per key."""
+    return identifier(f"uq_{spec.entity_set}_open")
+
+
 def optionset_name(field: str) -> str:
     """Name of the table of the codes that occur in one field."""
     return identifier(f"_optionset_{field}")
@@ -125,7 +134,7 @@ def entity_tables(spec: TableSpec) -> EntityTables:
         stage=_stage(spec, temporary),
         closing=_closing(temporary, key),
         picks=Table("_picks", temporary, _c("key", _type(key)), _c("field", Text()), _c("code", Integer()), **_TEMP),
-        keys=Table("_keys", temporary, _c("key", _type(key)), _c("version", BigInteger()), **_TEMP),
+        keys=Table("_keys", temporary, _c("key", _type(key), index=True), _c("version", BigInteger()), **_TEMP),
         junctions={column.name: _junction(spec, column.name, metadata) for column in spec.multiselects},
     )
 
@@ -149,7 +158,7 @@ def _main(spec: TableSpec, metadata: MetaData) -> Table:
         identifier(spec.entity_set),
         metadata,
         surrogate_key("row_id"),
-        *_record_columns(spec),
+        *_record_columns(spec, _type),
         _c("json_response", _document(), nullable=False),
         _c("sync_time", Instant(), nullable=False),
         _c("valid_from", Instant()),
@@ -160,7 +169,7 @@ def _main(spec: TableSpec, metadata: MetaData) -> Table:
     )
     is_open = table.c.valid_to.is_(None)
     Index(
-        identifier(f"uq_{spec.entity_set}_open"),
+        open_index_name(spec),
         table.c[spec.key],
         unique=True,
         sqlite_where=is_open,
@@ -177,9 +186,9 @@ def _main(spec: TableSpec, metadata: MetaData) -> Table:
     return table
 
 
-def _record_columns(spec: TableSpec) -> list[Column[Any]]:
+def _record_columns(spec: TableSpec, type_of: Callable[[Property], TypeEngine[Any]]) -> list[Column[Any]]:
     return [
-        *(_c(column.name, _type(column)) for column in spec.columns),
+        *(_c(column.name, type_of(column)) for column in spec.columns),
         *(_c(lookup.type_column, Text()) for lookup in spec.polymorphic),
     ]
 
@@ -188,7 +197,7 @@ def _stage(spec: TableSpec, metadata: MetaData) -> Table:
     return Table(
         "_stage",
         metadata,
-        *_record_columns(spec),
+        *_record_columns(spec, _staged_type),
         _c("json_response", _document()),
         *(_c(raw_name(column.name), Text()) for column in spec.multiselects),
         **_TEMP,
@@ -229,7 +238,7 @@ def _document() -> TypeEngine[Any]:
     return Text().with_variant(JSONB(), "postgresql")
 
 
-_KINDS: dict[Kind, tuple[TypeEngine[Any], TypeEngine[Any]]] = {
+KINDS: dict[Kind, tuple[TypeEngine[Any], TypeEngine[Any]]] = {
     Kind.STRING: (Text(), Text()),
     Kind.GUID: (Text(), Uuid(as_uuid=False)),
     Kind.DATETIME: (Text(), TIMESTAMP(timezone=True)),
@@ -247,7 +256,13 @@ _KINDS: dict[Kind, tuple[TypeEngine[Any], TypeEngine[Any]]] = {
 
 
 def _type(column: Property) -> TypeEngine[Any]:
-    sqlite, postgres = _KINDS[column.kind]
-    if column.kind is Kind.STRING and column.max_length and column.option is None:
+    sqlite, postgres = KINDS[column.kind]
+    if column.kind is Kind.STRING and 0 < (column.max_length or 0) <= LONGEST_VARCHAR and column.option is None:
         postgres = String(column.max_length)
+    return sqlite.with_variant(postgres, "postgresql")
+
+
+def _staged_type(column: Property) -> TypeEngine[Any]:
+    """The same without a length: a page is staged whole, however long its texts turn out to be."""
+    sqlite, postgres = KINDS[column.kind]
     return sqlite.with_variant(postgres, "postgresql")

@@ -50,6 +50,9 @@ from igh_sync_core.tables import EntityTables, raw_name
 VOLATILE = frozenset({"versionnumber"})
 """Columns whose change alone makes no version (law 5)."""
 
+DIFFERENT_KEYS = 20_000
+"""More differing keys than this are not asked one by one: reading the whole table is cheaper."""
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -147,9 +150,8 @@ class History:
         """
         if not keys:
             return 0
-        self.stage_keys(zip(keys, repeat(None)))
-        staged = self._tables.keys
-        return self._close(self._key.in_(select(staged.c.key)), "deleted", now)
+        self.list_keys(zip(keys, repeat(None)), anew=True)
+        return self._close(self._key.in_(select(self._tables.keys.c.key)), "deleted", now)
 
     def close_absent(self, is_present: ColumnElement[bool], now: datetime) -> int:
         """Close every open version for which *is_present* does not hold; only after a complete read (law 3)."""
@@ -157,13 +159,30 @@ class History:
 
     def staged_is_present(self) -> ColumnElement[bool]:
         """Whether an open version's key is among the page staged last."""
-        stage = self._tables.stage
-        return exists().where(stage.c[self._tables.spec.key] == self._key)
+        # Not EXISTS: SQLite gathers the keys of an IN once, and a correlated search for every open version.
+        return self._key.in_(select(self._tables.stage.c[self._tables.spec.key]))
 
-    def stage_keys(self, keys: Iterable[tuple[str, int | None]]) -> None:
-        """Replace the temporary keys by *keys*: pairs of key and version number."""
-        self._empty(self._tables.keys)
+    def list_keys(self, keys: Iterable[tuple[str, int | None]], *, anew: bool = False) -> None:
+        """Add pairs of key and version number to the temporary list of keys; *anew* empties it first."""
+        self._empty(*([self._tables.keys] if anew else []))
         self._database.load(self._conn, self._tables.keys, ("key", "version"), keys)
+
+    def is_listed(self) -> ColumnElement[bool]:
+        """Whether an open version's key is on the list."""
+        return exists().where(self._tables.keys.c.key == self._key)
+
+    def listed_but_different(self) -> list[tuple[str, bool]]:
+        """Keys on the list without an open version, or with one of another version number.
+
+        Returns:
+            Pairs of key and whether it has an open version; at most ``DIFFERENT_KEYS`` + 1 of them.
+        """
+        main, keys = self._tables.main, self._tables.keys
+        listed = keys.outerjoin(main, (self._key == keys.c.key) & self._is_open)
+        differs = main.c.row_id.is_(None) | main.c.versionnumber.is_distinct_from(keys.c.version)
+        found = select(keys.c.key, main.c.row_id.is_not(None)).select_from(listed).where(differs)
+        rows = self._conn.execute(found.limit(DIFFERENT_KEYS + 1))
+        return [(str(key), bool(is_stored)) for key, is_stored in rows]
 
     @property
     def _key(self) -> ColumnElement[Any]:

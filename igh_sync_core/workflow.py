@@ -21,11 +21,11 @@ from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import ConfigError, SchemaError, SyncError
 from igh_sync_core.lock import exclusive_run
 from igh_sync_core.model import LogicalName, Organisation, TableSpec
-from igh_sync_core.odata import MAX_PAGE_SIZE
 from igh_sync_core.pacing import Pace
 from igh_sync_core.report import EntityReport, RunReport
 from igh_sync_core.sharing import shared_client
-from igh_sync_core.sync import Progress, Run, ignore, sync_entity
+from igh_sync_core.run import Progress, Run, ignore
+from igh_sync_core.sync import sync_entity
 
 ENTITIES_AT_ONCE = 4
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Opti
     database = Database(config)
     with options.connect(config) as client:
         organisation = authenticate(client)
-        run = Run(run_id, client, database, organisation, options.page_size, options.listener)
+        run = _run(run_id, client, database, organisation, options)
         with held(run):
             notes, requests = prepare(run, entities)
             reports = [report for tier in tiers(entities) for report in _sync_tier(run, tier, options)]
@@ -120,28 +120,24 @@ def held(run: Run) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def attached(
-    config: Config,
-    run_id: str,
-    *,
-    page_size: int = MAX_PAGE_SIZE,
-    listener: Callable[[Progress], None] = ignore,
-    pace: Pace | None = None,
-) -> Iterator[Run]:
+def attached(config: Config, run_id: str, *, options: Options | None = None, pace: Pace | None = None) -> Iterator[Run]:
     """Join a run that another thread, process or machine holds.
 
     Args:
         config: The same settings as the holder's.
         run_id: The holder's token.
-        page_size: Rows asked per page.
-        listener: Told of every stored page.
+        options: How the run is done.
         pace: Limits of patience and breadth of the client, which all that join in one process share.
     """
     database = Database(config)
     with database.writing() as conn:
         organisation = catalog.kept_organisation(conn)
     with shared_client(config, pace=pace) as client:
-        yield Run(run_id, client, database, organisation, page_size, listener)
+        yield _run(run_id, client, database, organisation, options or Options())
+
+
+def _run(run_id: str, client: Client, database: Database, organisation: Organisation, options: Options) -> Run:
+    return Run(run_id, client, database, organisation, options.page_size, options.listener, options.reconcile)
 
 
 def prepare(run: Run, entities: Iterable[EntityConfig]) -> tuple[tuple[str, ...], int]:

@@ -1,0 +1,50 @@
+"""What every entity of one run shares, as values that tasks and threads hand down the road."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from igh_sync_core.client import Client
+from igh_sync_core.database import Database
+from igh_sync_core.model import Organisation
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A page was stored.
+
+    Attributes:
+        entity: Logical name.
+        rows: Records of this entity met so far in this run.
+        is_done: Whether the read in progress has ended with it.
+    """
+
+    entity: str
+    rows: int
+    is_done: bool
+
+
+def ignore(_progress: Progress) -> None:
+    """Listen to nothing."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every entity of one run shares.
+
+    Attributes:
+        run_id: Token of the run's lock.
+        client: The wire.
+        database: The store.
+        organisation: What its authentication learnt.
+        page_size: Rows asked per page.
+        listener: Told of every stored page, from the thread that stored it.
+        reconcile: Whether every entity is compared with its source and repaired.
+    """
+
+    run_id: str
+    client: Client
+    database: Database
+    organisation: Organisation
+    page_size: int = 5_000
+    listener: Callable[[Progress], None] = ignore
+    reconcile: bool = False

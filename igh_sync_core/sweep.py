@@ -1,0 +1,62 @@
+"""The sweep of a reconcile run: every key with its version number, and what differs from the open versions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from igh_sync_core.client import Channel
+from igh_sync_core.model import TableSpec
+from igh_sync_core.odata import entity_url
+from igh_sync_core.versions import DIFFERENT_KEYS
+
+VERSION = "versionnumber"
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What a sweep found.
+
+    Attributes:
+        deletions: Open versions whose key the source no longer has; closed already.
+        found: Keys to be read again, each with whether it has an open version.
+    """
+
+    deletions: int
+    found: list[tuple[str, bool]]
+
+    @property
+    def is_too_many(self) -> bool:
+        """Whether reading the table whole is cheaper than asking for every key."""
+        return len(self.found) > DIFFERENT_KEYS
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys to be read again."""
+        return [key for key, _is_stored in self.found]
+
+    def summary(self) -> str:
+        """What was repaired, for the report."""
+        if self.is_too_many:
+            return (
+                f"reconciled: {self.deletions} missed deletions and over {DIFFERENT_KEYS} other differences; read whole"
+            )
+        updates = sum(is_stored for _key, is_stored in self.found)
+        inserts = len(self.found) - updates
+        return f"reconciled: {updates} missed updates, {inserts} missed inserts, {self.deletions} missed deletions"
+
+
+def pages(channel: Channel, spec: TableSpec, api_root: str) -> Iterator[list[tuple[str, int | None]]]:
+    """Every key the source has with its version number, a page at a time; complete when it ends by itself.
+
+    Raises:
+        SourceError: The sweep cannot be completed, so nothing may be concluded from it.
+    """
+    url = entity_url(api_root, spec.entity_set, select=(spec.key, VERSION))
+    for fetched in channel.pages(url, annotations=False):
+        yield [_pair(msgspec.json.decode(raw), spec.key) for raw in fetched.page.value]
+
+
+def _pair(record: dict[str, Any], key: str) -> tuple[str, int | None]:
+    return str(record[key]).lower(), record.get(VERSION)

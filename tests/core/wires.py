@@ -1,13 +1,15 @@
 """Small fakes of the far end, shared by the tests of login and client: callables behind ``httpx.MockTransport``."""
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Barrier, Event, Lock
 from urllib.parse import parse_qs
 
 import httpx
 
-from igh_sync_core.client import Pace
+from igh_sync_core.client import Channel, Client, Pace
 from igh_sync_core.config import Config
 
 ORG = "https://org.crm.dynamics.com"
@@ -98,3 +100,79 @@ class Time:
 
     def pace(self, **changes: float) -> Pace:
         return Pace(clock=self.clock, wait=self.wait, **changes)  # type: ignore[arg-type]
+
+
+DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
+URL = f"{ROOT}accounts?$select=name"
+BUSY = {"error": {"code": "0x80072322", "message": "Number of requests exceeded the limit of 6000."}}
+SLOW = {"error": {"code": "0x80044151", "message": "SQL timeout expired."}}
+
+
+class Feed:
+    """Serves numbered pages of one record each, keeps what arrived, and first answers what is queued."""
+
+    def __init__(self, pages: int = 3) -> None:
+        self.pages = pages
+        self.requests: list[httpx.Request] = []
+        self.queue: list[httpx.Response | Exception] = []
+        self.bytes_per_row = 0
+        self.sent: list[int] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if self.queue:
+            answer = self.queue.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        number = int(request.url.params.get("$skiptoken", "1"))
+        pad = "x" * (self.bytes_per_row * self.sizes[-1] if self.bytes_per_row else 0)
+        page: dict[str, object] = {"value": [{"n": number, "pad": pad}]}
+        if number < self.pages:
+            page["@odata.nextLink"] = f"{URL}&$skiptoken={number + 1}"
+        reply = httpx.Response(200, headers={"Date": DATE}, json=page)
+        self.sent.append(len(reply.content))
+        return reply
+
+    @property
+    def sizes(self) -> list[int]:
+        """Page size that each request asked for."""
+        wishes = [request.headers["Prefer"] for request in self.requests]
+        return [int(wish.split("maxpagesize=")[1].split(",")[0]) for wish in wishes]
+
+
+@contextmanager
+def channel_to(behind: Handler, *, pace: Pace | None = None, page_size: int = 5_000) -> Iterator[tuple[Channel, Entra]]:
+    entra = Entra(behind)
+    with Client(config(), transport=httpx.MockTransport(entra), pace=pace or Time().pace()) as client:
+        yield client.channel("accounts", page_size=page_size), entra
+
+
+def numbers(channel: Channel, url: str = URL) -> list[int]:
+    return [json.loads(bytes(raw))["n"] for fetched in channel.pages(url) for raw in fetched.page.value]
+
+
+def busy(**headers: str) -> httpx.Response:
+    return httpx.Response(429, json=BUSY, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def until(claim: Callable[[], bool], *, seconds: float = 5.0) -> bool:
+    end = time.monotonic() + seconds
+    while not claim() and time.monotonic() < end:
+        time.sleep(0.005)
+    return claim()
+
+
+class Pieces(httpx.SyncByteStream):
+    """A body that comes in given pieces, with a pause before each, and may break off."""
+
+    def __init__(self, pieces: Sequence[bytes | Exception], *, seconds: float = 0.0) -> None:
+        self._pieces = pieces
+        self._seconds = seconds
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            time.sleep(self._seconds)
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece

@@ -1,0 +1,152 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from wires import ROOT, SLOW, URL, Entra, Feed, Time, busy, channel_to, config, numbers
+
+from igh_sync_core.client import Channel, Client, Pace
+from igh_sync_core.errors import SourceUnavailable
+
+
+class TestPageSize:
+    @pytest.mark.parametrize(
+        "trouble", [httpx.Response(500, json=SLOW), httpx.ReadTimeout("silence")], ids=["sql", "silence"]
+    )
+    def test_a_page_that_took_too_long_is_asked_again_in_half(self, trouble: httpx.Response | Exception) -> None:
+        feed = Feed(pages=2)
+        feed.queue = [trouble, trouble]
+        with channel_to(feed) as (channel, _):
+            numbers(channel)
+
+        assert feed.sizes == [5000, 2500, 1250, 1250]
+
+    def test_other_trouble_leaves_it_alone(self) -> None:
+        feed = Feed(pages=2)
+        feed.queue = [httpx.Response(503), busy()]
+        with channel_to(feed) as (channel, _):
+            numbers(channel)
+
+        assert feed.sizes == [5000] * 4
+
+    def test_it_never_falls_below_a_useful_size(self) -> None:
+        feed = Feed(pages=1)
+        feed.queue = [httpx.Response(500, json=SLOW) for _ in range(9)]
+        with channel_to(feed, pace=Time().pace(first_attempts=20, attempts=20)) as (channel, _):
+            numbers(channel)
+
+        assert feed.sizes[-1] == 50
+
+    def test_it_grows_back_slowly_and_never_above_what_was_asked(self) -> None:
+        feed = Feed(pages=80)
+        feed.queue = [httpx.Response(500, json=SLOW), httpx.Response(500, json=SLOW)]
+        with channel_to(feed, page_size=1_000) as (channel, _):
+            numbers(channel)
+
+        assert feed.sizes[:3] == [1000, 500, 250]
+        assert feed.sizes[2:] == sorted(feed.sizes[2:])
+        assert feed.sizes[9:12] == [250, 312, 312]
+        assert feed.sizes[-1] == 1000
+
+    def test_big_bodies_shrink_it_and_it_stays_where_they_fit(self) -> None:
+        feed = Feed(pages=40)
+        feed.bytes_per_row = 20
+        with channel_to(feed, pace=Time().pace(body_bytes=20_000)) as (channel, _):
+            numbers(channel)
+
+        assert feed.sizes[:5] == [5000, 2500, 1250, 625, 625]
+        assert feed.sizes[-1] == 976  # 1,220 would be too big again
+
+    @pytest.mark.parametrize(("asked", "used"), [(9_999, 5_000), (500, 500), (0, 1)])
+    def test_the_servers_limit_holds(self, asked: int, used: int) -> None:
+        feed = Feed(pages=1)
+        with channel_to(feed, page_size=asked) as (channel, _):
+            numbers(channel)
+
+        assert feed.sizes == [used]
+
+
+class Crowd:
+    """Measures how many requests are with the server at once."""
+
+    def __init__(self, **headers: str) -> None:
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.inside = self.peak = 0
+        self.refusals = 0
+        self.together: threading.Barrier | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, _: httpx.Request) -> httpx.Response:
+        with self._lock:
+            self.inside += 1
+            self.peak = max(self.peak, self.inside)
+            refuse = self.refusals > 0
+            self.refusals -= refuse
+        if refuse and self.together:
+            self.together.wait(5)
+        time.sleep(0.02)
+        with self._lock:
+            self.inside -= 1
+        return busy(Retry_After="0") if refuse else httpx.Response(200, headers=self.headers, json={"value": []})
+
+    def rush(self, channel: Channel, *, requests: int = 60) -> int:
+        """Peak when thirty threads ask at once."""
+        self.peak = 0
+        with ThreadPoolExecutor(30) as pool:
+            list(pool.map(lambda _: channel.get(URL), range(requests)))
+        return self.peak
+
+
+class TestPacing:
+    def test_no_more_than_eight_are_under_way_without_a_hint(self) -> None:
+        crowd = Crowd()
+        with channel_to(crowd, pace=Pace()) as (channel, _):
+            assert crowd.rush(channel) == 8
+            assert crowd.rush(channel, requests=150) == 8
+
+    def test_a_low_hint_caps_and_a_high_one_raises_step_by_step(self) -> None:
+        crowd = Crowd(x_ms_dop_hint="4")
+        with channel_to(crowd, pace=Pace()) as (channel, _):
+            channel.get(URL)
+            assert crowd.rush(channel) == 4
+            crowd.headers = {"x-ms-dop-hint": "20"}
+            assert 4 < crowd.rush(channel) < 12
+            assert 12 <= crowd.rush(channel, requests=150) <= 20
+
+    @pytest.mark.parametrize("hint", ["", "many", "-3", "0"])
+    def test_a_senseless_hint_does_no_harm(self, hint: str) -> None:
+        crowd = Crowd(x_ms_dop_hint=hint)
+        with channel_to(crowd, pace=Pace()) as (channel, _):
+            channel.get(URL)
+            assert 1 <= crowd.rush(channel, requests=20) <= 8
+
+    def test_no_hint_lifts_it_over_the_servers_limit(self) -> None:
+        pace = Pace(width=500)
+        crowd = Crowd(x_ms_dop_hint="999")
+        with channel_to(crowd, pace=pace) as (channel, _), ThreadPoolExecutor(70) as pool:
+            list(pool.map(lambda _: channel.get(URL), range(140)))
+
+        assert 30 < crowd.peak <= 52
+
+    def test_throttling_halves_the_width_once_for_all_that_were_under_way(self) -> None:
+        crowd = Crowd()
+        with channel_to(crowd, pace=Time().pace()) as (channel, _):
+            crowd.rush(channel, requests=8)
+            crowd.refusals, crowd.together = 4, threading.Barrier(4)
+            crowd.rush(channel, requests=4)
+
+            assert crowd.rush(channel, requests=9) == 4
+
+    def test_everybody_rests_until_the_server_allows(self) -> None:
+        feed, clock = Feed(), Time()
+        feed.queue = [busy(Retry_After="30")]
+        entra = Entra(feed)
+        with Client(
+            config(), transport=httpx.MockTransport(entra), pace=clock.pace(attempts=1, first_attempts=1)
+        ) as client:
+            with pytest.raises(SourceUnavailable):
+                client.channel("accounts").get(URL)
+            client.channel("contacts").get(f"{ROOT}contacts")
+
+        assert clock.sleeps == [30.0]

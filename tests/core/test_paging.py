@@ -1,0 +1,171 @@
+import gc
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from wires import LOGIN, URL, Entra, Feed, Pieces, Time, busy, channel_to, config, until
+
+from igh_sync_core.client import Client, Pace
+from igh_sync_core.errors import RequestRejected
+
+
+def page_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("next-page")]
+
+
+class TestReadingAhead:
+    def test_the_next_page_is_asked_for_while_the_caller_works_and_not_the_one_after(self) -> None:
+        feed = Feed(pages=5)
+        with channel_to(feed) as (channel, _):
+            pages = channel.pages(URL)
+            next(pages)
+
+            assert until(lambda: len(feed.requests) == 2)
+            time.sleep(0.05)
+            assert len(feed.requests) == 2
+            pages.close()  # type: ignore[attr-defined]  # it is a generator
+
+    def test_an_abandoned_read_leaves_no_thread(self) -> None:
+        with channel_to(Feed(pages=5)) as (channel, _):
+            pages = channel.pages(URL)
+            next(pages)
+            del pages
+            gc.collect()
+
+            assert page_threads() == []
+
+    def test_a_failed_read_leaves_no_thread(self) -> None:
+        feed = Feed(pages=5)
+        with channel_to(feed) as (channel, _):
+            pages = channel.pages(URL)
+            next(pages)
+            assert until(lambda: len(feed.requests) == 2)
+            feed.queue = [httpx.Response(400, json={"error": {"code": "0x80041129", "message": "bad cookie"}})]
+            next(pages)
+            with pytest.raises(RequestRejected, match="0x80041129"):
+                next(pages)
+
+            assert page_threads() == []
+
+    def test_abandoning_does_not_wait_for_a_long_rest(self) -> None:
+        feed = Feed(pages=5)
+        with channel_to(feed, pace=Pace()) as (channel, _):
+            pages = channel.pages(URL)
+            next(pages)
+            assert until(lambda: len(feed.requests) == 2)
+            feed.queue = [busy(Retry_After="60")]
+            next(pages)
+            assert until(lambda: len(feed.requests) == 3)
+            start = time.monotonic()
+            pages.close()  # type: ignore[attr-defined]  # it is a generator
+
+            assert time.monotonic() - start < 5
+            assert page_threads() == []
+            assert len(feed.requests) == 3
+
+    def test_abandoning_does_not_wait_for_a_slow_body(self) -> None:
+        feed = Feed(pages=5)
+        with channel_to(feed) as (channel, _):
+            pages = channel.pages(URL)
+            next(pages)
+            assert until(lambda: len(feed.requests) == 2)
+            feed.queue = [httpx.Response(200, stream=Pieces([b" "] * 400, seconds=0.05))]
+            next(pages)
+            assert until(lambda: len(feed.requests) == 3)
+            start = time.monotonic()
+            pages.close()  # type: ignore[attr-defined]  # it is a generator
+
+            assert time.monotonic() - start < 5
+
+
+class Plain(httpx.BaseTransport):
+    """The fake login for the login host, and real sockets for everything else."""
+
+    def __init__(self) -> None:
+        self._entra = httpx.MockTransport(Entra())
+        self._net = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return (self._entra if request.url.host == LOGIN else self._net).handle_request(request)
+
+    def close(self) -> None:
+        self._net.close()
+
+
+@contextmanager
+def raw_server(*answers: Callable[[str], bytes]) -> Iterator[tuple[str, list[bytes]]]:
+    """A socket that answers one connection after the other with given bytes; yields origin and request lines."""
+    lines: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def serve() -> None:
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    request = b""
+                    while b"\r\n\r\n" not in request:
+                        request += connection.recv(65_536)
+                    lines.append(request.split(b"\r\n")[0])
+                    connection.sendall(answer(origin))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield origin, lines
+        finally:
+            thread.join(5)
+
+
+def page_bytes(link: str | None = None, *, promised: int = 0) -> bytes:
+    body = json.dumps({"value": [], **({"@odata.nextLink": link} if link else {})}).encode()
+    head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {promised or len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def over_sockets(origin: str) -> Client:
+    settings = config(api_url=origin, authority=f"https://{LOGIN}/0f6d1cf4-2c14-4d3e-9a32-5b8c1d7a9e10")
+    return Client(settings, transport=Plain(), pace=Time().pace())
+
+
+class TestRealSockets:
+    def follow(self, tail: str) -> None:
+        def first(origin: str) -> bytes:
+            return page_bytes(f"{origin}/api/data/v9.2/{tail}")
+
+        with raw_server(first, lambda _: page_bytes()) as (origin, lines), over_sockets(origin) as client:
+            pages = list(client.channel("x").pages(f"{origin}/api/data/v9.2/contacts"))
+
+        assert len(pages) == 2
+        assert lines[1] == f"GET /api/data/v9.2/{tail} HTTP/1.1".encode()
+
+    @pytest.mark.parametrize(
+        "tail",
+        [
+            "contacts?$select=fullname&$skiptoken=%3Ccookie%20pagenumber=%222%22%20pagingcookie=%22%253ccookie%2522%22%20/%3E",
+            'contacts?$skiptoken="%7b%7D"<[|]>^`{}\\%zz%2',
+            "contacts?$deltatoken=919042%2108%2f22%2f2017%2008%3a10%3a44",
+        ],
+    )
+    def test_a_next_link_is_sent_byte_for_byte(self, tail: str) -> None:
+        self.follow(tail)
+
+    def test_the_recorded_next_link_is_sent_byte_for_byte(self, captures: Path) -> None:
+        link = json.loads((captures / "pages" / "amp_contacts-read.json").read_bytes())["@odata.nextLink"]
+
+        self.follow(link.split("/api/data/v9.2/")[1])
+
+    def test_a_body_cut_short_is_asked_again(self) -> None:
+        with (
+            raw_server(lambda _: page_bytes(promised=5_000), lambda _: page_bytes()) as (origin, lines),
+            over_sockets(origin) as client,
+        ):
+            pages = list(client.channel("x").pages(f"{origin}/api/data/v9.2/contacts"))
+
+        assert (len(pages), len(lines)) == (1, 2)

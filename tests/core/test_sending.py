@@ -1,0 +1,107 @@
+import httpx
+import pytest
+from wires import BUSY, ROOT, SLOW, URL, Feed, Time, busy, channel_to, numbers
+
+from igh_sync_core.errors import RequestRejected, SourceUnavailable
+
+
+class TestRetries:
+    @pytest.mark.parametrize(
+        "trouble",
+        [
+            httpx.Response(429, json=BUSY),
+            httpx.Response(500, json=SLOW),
+            httpx.Response(502, text="<html>Bad gateway</html>"),
+            httpx.Response(503),
+            httpx.Response(504, text="<html>"),
+            httpx.ConnectError("refused"),
+            httpx.ReadTimeout("silence"),
+            httpx.RemoteProtocolError("peer closed connection without sending complete message body"),
+            httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip at all")),
+        ],
+        ids=["429", "sql", "502", "503", "504", "refused", "silence", "cut", "undecodable"],
+    )
+    def test_passing_trouble_is_tried_again(self, trouble: httpx.Response | Exception) -> None:
+        feed, clock = Feed(pages=2), Time()
+        feed.queue = [trouble]
+        with channel_to(feed, pace=clock.pace()) as (channel, _):
+            assert numbers(channel) == [1, 2]
+            assert channel.requests == 3
+
+        assert len(clock.sleeps) == 1
+        assert 0.5 <= clock.sleeps[0] <= 2
+
+    @pytest.mark.parametrize("status", [400, 403, 404, 410, 412, 413])
+    def test_a_refusal_is_final(self, status: int) -> None:
+        feed = Feed()
+        feed.queue = [httpx.Response(status, json={"error": {"code": "0x80060888", "message": "no"}})]
+        with channel_to(feed) as (channel, _), pytest.raises(RequestRejected) as caught:
+            channel.get(URL)
+
+        assert channel.requests == 1
+        assert (caught.value.status, caught.value.code, caught.value.url) == (status, "0x80060888", f"{ROOT}accounts")
+
+    def test_the_servers_wait_is_obeyed(self) -> None:
+        feed, clock = Feed(), Time()
+        feed.queue = [busy(Retry_After="27"), busy(Retry_After="0")]
+        with channel_to(feed, pace=clock.pace()) as (channel, _):
+            channel.get(URL)
+
+        assert 27 <= clock.sleeps[0] <= 28
+        assert 1 <= clock.sleeps[1] <= 2
+
+    def test_waits_grow_and_tries_end(self) -> None:
+        feed, clock = Feed(), Time()
+        feed.queue = [httpx.Response(200, json={"value": []}), *(httpx.Response(503) for _ in range(20))]
+        with channel_to(feed, pace=clock.pace(attempts=6)) as (channel, _):
+            channel.get(URL)
+            with pytest.raises(SourceUnavailable, match="503: empty reply"):
+                channel.get(URL)
+
+        assert channel.requests == 1 + 6
+        for seconds, most in zip(clock.sleeps, (1, 2, 4, 8, 16), strict=True):
+            assert most / 2 <= seconds <= most
+
+    def test_time_ends_too(self) -> None:
+        feed, clock = Feed(), Time()
+        feed.queue = [httpx.Response(200, json={"value": []}), *(busy(Retry_After="120") for _ in range(20))]
+        with channel_to(feed, pace=clock.pace(total_s=300)) as (channel, _):
+            channel.get(URL)
+            with pytest.raises(SourceUnavailable) as caught:
+                channel.get(URL)
+
+        assert caught.value.retry_after_s == 120
+        assert channel.requests == 1 + 4
+        assert 360 <= clock.now <= 366
+
+    def test_a_wait_longer_than_all_patience_is_not_begun(self) -> None:
+        feed, clock = Feed(), Time()
+        feed.queue = [httpx.Response(200, json={"value": []}), busy(Retry_After="3600")]
+        with channel_to(feed, pace=clock.pace()) as (channel, _):
+            channel.get(URL)
+            with pytest.raises(SourceUnavailable):
+                channel.get(URL)
+
+        assert clock.sleeps == []
+
+    def test_a_host_that_never_answered_is_given_up_soon(self) -> None:
+        feed, clock = Feed(), Time()
+        feed.queue = [httpx.ConnectError("Name or service not known") for _ in range(20)]
+        with (
+            channel_to(feed, pace=clock.pace()) as (channel, _),
+            pytest.raises(SourceUnavailable, match="cannot be reached"),
+        ):
+            channel.get(URL)
+
+        assert channel.requests == 3
+
+    def test_an_error_shows_neither_query_nor_token(self) -> None:
+        def mirror(request: httpx.Request) -> httpx.Response:
+            message = f"no {request.headers['Authorization']} at {request.url}"
+            return httpx.Response(400, json={"error": {"code": "0x0", "message": message}})
+
+        with channel_to(mirror) as (channel, _), pytest.raises(RequestRejected) as caught:
+            channel.get(f"{ROOT}accounts?$filter=hidden")
+
+        assert "hidden" not in str(caught.value) + caught.value.url
+        assert "token-1" not in str(caught.value)

@@ -40,3 +40,13 @@ class TestCertificate:
         (found,) = faults_of(client_secret="", certificate_file="nowhere.pem")
 
         assert "nowhere.pem cannot be read" in found
+
+    def test_pem_text_stands_for_its_file_and_is_never_shown(self, tmp_path: Path) -> None:
+        text = write_pair(tmp_path).read_text()
+        broken = text.replace("BEGIN CERTIFICATE", "BEGIN NOTHING")
+
+        (found,) = faults_of(client_secret="", certificate_file=broken)
+
+        assert faults_of(client_secret="", certificate_file=text) == ()
+        assert read_certificate(text) == read_certificate(str(tmp_path / "login.pem"))
+        assert found.startswith("DATAVERSE_CERTIFICATE_FILE (PEM text) holds no")

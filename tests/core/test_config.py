@@ -61,6 +61,14 @@ class TestPrecedence:
 
         assert (config.api_url, config.client_secret) == (ORG, SECRET)
 
+    def test_values_given_by_field_win_over_everything(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        set_environment(monkeypatch, **ENOUGH, DATAVERSE_TENANT_ID=TENANT)
+        (tmp_path / "named").write_text("DATAVERSE_CLIENT_ID=app-2\n")
+
+        config = load_config(str(tmp_path / "named"), given={"client_id": "app-3", "tenant_id": ""})
+
+        assert (config.client_id, config.tenant_id) == ("app-3", None)
+
     def test_a_named_file_must_exist(self) -> None:
         with pytest.raises(ConfigError, match=r"--env-file nowhere\.env: cannot be read"):
             load_config("nowhere.env")

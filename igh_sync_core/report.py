@@ -48,7 +48,8 @@ class RunReport(Struct, frozen=True, kw_only=True):
         entities: One report per configured entity, in the order of the entities file.
         requests: HTTP requests of the whole run.
         validation_errors: Findings of the schema check with severity ``error``, as mappings.
-        reference_errors: Dangling references, as mappings; empty when they were not verified.
+        reference_errors: Dangling references, as mappings; empty when they were not verified or are tolerated.
+        unchecked_references: Columns whose references could not all be verified, as mappings.
         notes: Things worth knowing that are no failure.
     """
 
@@ -57,6 +58,7 @@ class RunReport(Struct, frozen=True, kw_only=True):
     requests: int = 0
     validation_errors: tuple[dict[str, Any], ...] = ()
     reference_errors: tuple[dict[str, Any], ...] = ()
+    unchecked_references: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -98,6 +100,7 @@ class RunReport(Struct, frozen=True, kw_only=True):
             "failed_entities": self.failed_entities,
             "validation_errors": list(self.validation_errors),
             "reference_errors": list(self.reference_errors),
+            "unchecked_references": list(self.unchecked_references),
             "notes": list(self.notes),
             "entities": [msgspec.to_builtins(report) for report in self.entities],
         }

@@ -1,0 +1,179 @@
+"""Which related records are wanted: the ids that synced rows point at, kept as a list in the database.
+
+A scan notes what new versions point at, and how far it came, in one transaction; so nothing is scanned or asked twice,
+and a kill at any instant loses nothing. What moves an id on the list ``_sync_wanted``:
+
+    before        what happens                                    after
+    ------------  ----------------------------------------------  ---------------------------
+    not listed    a new version points at it, it is not stored    referenced
+    not listed    a key feed says that a stored record changed    changed
+    not listed    a stored record is deleted                      missing
+    any           it is asked, and its record comes               not listed, and stored
+    any           it is asked, and nothing comes                  missing
+    missing       a key feed names it                             changed
+    missing       its table has no key feed, a new run            referenced, or changed where it is stored
+
+A record that nothing points at any more stays: it is still a true copy, and keeping it costs no request of its own.
+Every function here runs inside the caller's transaction.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    literal,
+    select,
+    union_all,
+    update,
+)
+
+from igh_sync_core.control import SyncSeen, SyncState, SyncWanted
+from igh_sync_core.dialect import insert_missing
+from igh_sync_core.model import TableSpec
+from igh_sync_core.references import points_at
+from igh_sync_core.relations import Relation, digest
+from igh_sync_core.tables import EntityTables, entity_tables
+
+_SEEN = SyncSeen.metadata.tables["_sync_seen"]
+_STATE = SyncState.metadata.tables["_sync_state"]
+_WANTED = SyncWanted.metadata.tables["_sync_wanted"]
+_COLUMNS = ("entity_name", "key", "standing")
+REFERENCED, CHANGED, MISSING = "referenced", "changed", "missing"
+
+
+def note_references(conn: Connection, source: TableSpec, relations: Sequence[Relation]) -> None:
+    """List what the current rows of one table point at, as far as no earlier scan has seen them.
+
+    Args:
+        conn: A connection inside a transaction.
+        source: The table to scan.
+        relations: Its relations to related tables; ids already stored are listed too, see :func:`drop_stored`.
+    """
+    if not relations:
+        return
+    main, followed = entity_tables(source).main, digest(relations)
+    start, is_filling = _scanned(conn, source, followed)
+    last = conn.execute(select(func.coalesce(func.max(main.c.row_id), 0))).scalar_one()
+    if last > start:
+        conn.execute(insert_missing(conn, _WANTED).from_select(_COLUMNS, _pointed_at(relations, after=start)))
+    conn.execute(
+        update(_STATE)
+        .where(_STATE.c.entity_name == source.entity_set)
+        .values(scanned_row_id=0 if is_filling else last, relations_digest=followed)
+    )
+
+
+def _scanned(conn: Connection, source: TableSpec, followed: str) -> tuple[int, bool]:
+    """Up to which version the same relations were scanned, and whether columns are being filled in place.
+
+    While they are, a version's number does not tell whether it was seen with them, and everything is scanned.
+    """
+    state = conn.execute(select(_STATE).where(_STATE.c.entity_name == source.entity_set)).one_or_none()
+    if state is None:
+        return 0, False
+    is_filling = bool(state.fresh_columns)
+    return 0 if is_filling or state.relations_digest != followed else state.scanned_row_id, is_filling
+
+
+def _pointed_at(relations: Sequence[Relation], *, after: int) -> Select[tuple[str, str, str]]:
+    """Distinct pairs of related table and id; one pass over the rows, whatever the number of columns."""
+    main = entity_tables(relations[0].source).main
+    numbers = union_all(*(select(literal(at, Integer()).label("n")) for at in range(len(relations)))).subquery("v")
+    chosen = [(and_(numbers.c.n == at, points_at(one)), one) for at, one in enumerate(relations)]
+    table = case(*((numbers.c.n == at, one.target.entity_set) for at, one in enumerate(relations)))
+    key = case(*((condition, cast(main.c[one.column], Text)) for condition, one in chosen))
+    # Without a bound SQLite walks the small index of open rows; with one, the end of the table alone.
+    is_new = [main.c.row_id > after] if after else []
+    pairs = select(table.label("entity_name"), key.label("key")).where(main.c.valid_to.is_(None), *is_new).subquery("p")
+    return select(pairs.c.entity_name, pairs.c.key, literal(REFERENCED)).where(pairs.c.key.is_not(None)).distinct()
+
+
+def drop_stored(conn: Connection, target: TableSpec) -> int:
+    """Take from the list what is referenced and stored already.
+
+    Returns:
+        How many ids of that table are still to be asked.
+    """
+    listed = _WANTED.c.entity_name == target.entity_set
+    conn.execute(delete(_WANTED).where(listed, _WANTED.c.standing == REFERENCED, _is_stored(target)))
+    wanted = select(func.count()).select_from(_WANTED).where(listed, _WANTED.c.standing != MISSING)
+    return conn.execute(wanted).scalar_one()
+
+
+def wanted_ids(conn: Connection, target: TableSpec) -> list[str]:
+    """Ids of one table to be asked, in order."""
+    is_wanted = and_(_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing != MISSING)
+    return list(conn.scalars(select(_WANTED.c.key).where(is_wanted).order_by(_WANTED.c.key)))
+
+
+def settle(conn: Connection, target: TableSpec, *, came: Sequence[str], missing: Sequence[str]) -> None:
+    """Take ids off the list that came and are stored now, and remember those that did not come."""
+    listed = _WANTED.c.entity_name == target.entity_set
+    conn.execute(delete(_WANTED).where(listed, _WANTED.c.key.in_(came)))
+    conn.execute(update(_WANTED).where(listed, _WANTED.c.key.in_(missing)).values(standing=MISSING))
+
+
+def ask_missing_again(conn: Connection, target: TableSpec) -> None:
+    """Put what was asked in vain back on the list: no key feed would say that it has appeared."""
+    is_missing = and_(_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing == MISSING)
+    standing = case((_is_stored(target), CHANGED), else_=REFERENCED)
+    conn.execute(update(_WANTED).where(is_missing).values(standing=standing))
+
+
+def want_all_stored(conn: Connection, target: TableSpec) -> None:
+    """Put every current record of a related table on the list, to be asked again by id."""
+    _list_stored(conn, target, CHANGED)
+
+
+def want_changed(conn: Connection, tables: EntityTables) -> None:
+    """List the keys just told whose stored record has another version number, or that were asked in vain before.
+
+    Args:
+        conn: The connection of the temporary list, see ``History.list_keys``.
+        tables: The related table.
+    """
+    main, told, target = tables.main, tables.keys, tables.spec
+    named = exists().where(cast(told.c.key, Text) == _WANTED.c.key)
+    is_missing = and_(_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing == MISSING)
+    conn.execute(update(_WANTED).where(is_missing, named).values(standing=CHANGED))
+    differs = exists().where(told.c.key == main.c[target.key])
+    if target.has_version:
+        differs = differs.where(told.c.version.is_distinct_from(main.c.versionnumber))
+    _list_stored(conn, target, CHANGED, differs)
+
+
+def note_seen(conn: Connection, target: TableSpec, is_met: ColumnElement[bool]) -> None:
+    """Remember stored records as met by the read of all keys in progress."""
+    main = entity_tables(target).main
+    key = cast(main.c[target.key], Text)
+    rows = select(literal(target.entity_set), key).where(main.c.valid_to.is_(None), is_met)
+    conn.execute(insert_missing(conn, _SEEN).from_select(["entity_name", "key"], rows))
+
+
+def note_deleted(conn: Connection, target: TableSpec, is_gone: ColumnElement[bool]) -> None:
+    """Remember stored records about to be closed: rows may still point at them, and they may come back."""
+    _list_stored(conn, target, MISSING, is_gone)
+
+
+def _list_stored(conn: Connection, target: TableSpec, standing: str, *conditions: ColumnElement[bool]) -> None:
+    main = entity_tables(target).main
+    rows = select(literal(target.entity_set), cast(main.c[target.key], Text), literal(standing)).where(
+        main.c.valid_to.is_(None), *conditions
+    )
+    conn.execute(insert_missing(conn, _WANTED).from_select(_COLUMNS, rows))
+
+
+def _is_stored(target: TableSpec) -> ColumnElement[bool]:
+    main = entity_tables(target).main
+    key = main.c[target.key]
+    return exists().where(key == cast(_WANTED.c.key, key.type), main.c.valid_to.is_(None))

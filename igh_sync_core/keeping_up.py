@@ -1,0 +1,171 @@
+"""Learns what changed in a related table since the last run, and lists it in ``closure`` to be asked by id.
+
+Each page of keys is one transaction with its checkpoint (laws 1 and 3); the records themselves come later, so nothing
+is lost if the run ends between the two.
+"""
+
+from http import HTTPStatus
+
+from igh_sync_core import checkpoint, closure, feeds, strategy
+from igh_sync_core.client import Fetched
+from igh_sync_core.control import SyncState
+from igh_sync_core.errors import RequestRejected
+from igh_sync_core.feeds import Feed, FeedKind, Keys
+from igh_sync_core.members import RelatedTable, Stage
+from igh_sync_core.strategy import ReadKind, Strategy
+from igh_sync_core.versions import Counts
+
+_REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
+
+
+def keep_up(table: RelatedTable) -> None:
+    """List every stored record that changed, and close those that were deleted.
+
+    Raises:
+        SyncError: Pages before the fault are stored, and the next run goes on from them.
+    """
+    with table.stage() as stage:
+        feed = _first_feed(stage)
+        _begin(stage)
+        while feed is not None:
+            table.remark(feed.reason)
+            try:
+                _read(stage, feed)
+            except RequestRejected as exc:
+                feed = _after_refusal(stage, feed, exc)
+            else:
+                return
+
+
+def _first_feed(stage: Stage) -> Feed:
+    table, root = stage.table, stage.table.run.client.config.api_root
+    if not table.is_tracked:
+        return _untracked_feed(stage)
+    if table.run.reconcile:
+        return feeds.all_keys(table.spec, api_root=root, reason="reconciled with all keys and version numbers")
+    return feeds.tracked_feed(table.spec, stage.state, table.run.organisation, api_root=root)
+
+
+def _untracked_feed(stage: Stage) -> Feed:
+    table = stage.table
+    if table.run.reconcile:
+        return Feed(FeedKind.BY_ID, reason="reconciled by asking every record by id")
+    with table.run.database.transaction(stage.conn):
+        members = checkpoint.count_open(stage.conn, table.tables)
+    root = table.run.client.config.api_root
+    return feeds.untracked_feed(table.spec, stage.state, members=members, api_root=root)
+
+
+def _begin(stage: Stage) -> None:
+    table, spec = stage.table, stage.table.spec
+    with stage.committing() as state:
+        now = table.run.organisation.server_time
+        checkpoint.log_start(stage.conn, spec, run_id=table.run.run_id, now=now)
+        state.state, state.run_id = "in_progress", table.run.run_id
+        if state.strategy != Strategy.RELATED:
+            state.strategy = Strategy.RELATED
+            state.delta_link = state.delta_link_time = state.next_link = state.read_kind = state.last_timestamp = None
+        digest = strategy.digest(spec)
+        if state.columns_digest not in (None, digest):
+            table.remark("the columns changed; every record is asked by id")
+            closure.want_all_stored(stage.conn, spec)
+        state.columns_digest = digest
+
+
+def _read(stage: Stage, feed: Feed) -> None:
+    if feed.kind is FeedKind.BY_ID:
+        _want_everything(stage)
+        return
+    is_first = not feed.is_resumed
+    is_tracked = feed.kind is FeedKind.KEYS
+    for fetched in stage.table.channel.pages(feed.url, track_changes=is_tracked, annotations=False):
+        _store(stage, feed, fetched, is_first=is_first)
+        is_first = False
+
+
+def _want_everything(stage: Stage) -> None:
+    """List every record; what is asked from now on is as of now, whatever its ``modifiedon``."""
+    with stage.committing() as state:
+        closure.want_all_stored(stage.conn, stage.table.spec)
+        closure.ask_missing_again(stage.conn, stage.table.spec)
+        state.last_timestamp = stage.table.run.organisation.server_time
+        state.next_link = state.read_kind = None
+
+
+def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> None:
+    """One page of keys, one transaction."""
+    table, now = stage.table, stage.table.sync_time(fetched)
+    keys = feeds.parse_keys(table.spec, fetched.page)
+    is_last = fetched.page.next_link is None
+    with stage.committing() as state:
+        if is_first:
+            _start(stage, state, feed, fetched)
+        if keys.versions:
+            stage.history.list_keys(keys.versions, anew=True)
+            closure.want_changed(stage.conn, table.tables)
+        closed = _close_deleted(stage, keys, fetched)
+        if feed.kind is FeedKind.KEYS:
+            closed += _close_absent(stage, keys, fetched, is_last=is_last)
+        _advance(state, feed, keys, fetched)
+        if is_last and feed.kind is FeedKind.RECENT:
+            closure.ask_missing_again(stage.conn, table.spec)
+        if is_last and feed.kind is not FeedKind.RECENT:
+            state.delta_link, state.delta_link_time = fetched.page.delta_link, table.server_time(fetched)
+        stage.count(state, Counts(closed=closed), now)
+
+
+def _start(stage: Stage, state: SyncState, feed: Feed, fetched: Fetched) -> None:
+    state.read_started, state.read_latest = stage.table.server_time(fetched), None
+    state.next_link = state.read_kind = None
+    if feed.kind is FeedKind.KEYS:
+        state.read_kind = ReadKind.SNAPSHOT
+        state.delta_link = state.delta_link_time = None
+        checkpoint.forget_seen(stage.conn, stage.table.spec)
+
+
+def _close_deleted(stage: Stage, keys: Keys, fetched: Fetched) -> int:
+    if not keys.deleted:
+        return 0
+    table = stage.table
+    stage.history.list_keys(((key, None) for key in keys.deleted), anew=True)
+    closure.note_deleted(stage.conn, table.spec, stage.history.is_listed())
+    return stage.history.close_deleted(keys.deleted, table.sync_time(fetched))
+
+
+def _close_absent(stage: Stage, keys: Keys, fetched: Fetched, *, is_last: bool) -> int:
+    """Close the stored records that the read of all keys did not meet, once its last page is here (law 3)."""
+    table, spec = stage.table, stage.table.spec
+    if keys.versions:
+        closure.note_seen(stage.conn, spec, stage.history.is_listed())
+    if not is_last:
+        return 0
+    is_present = checkpoint.was_seen(table.tables)
+    closure.note_deleted(stage.conn, spec, ~is_present)
+    closed = stage.history.close_absent(is_present, table.sync_time(fetched))
+    checkpoint.forget_seen(stage.conn, spec)
+    return closed
+
+
+def _advance(state: SyncState, feed: Feed, keys: Keys, fetched: Fetched) -> None:
+    """Move the checkpoint past a page."""
+    is_complete_read = feed.kind is FeedKind.KEYS
+    state.next_link = fetched.page.next_link if is_complete_read else None
+    state.read_latest = max(filter(None, (state.read_latest, keys.latest)), default=None)
+    if fetched.page.next_link is None:
+        state.read_kind = None
+        state.last_timestamp = strategy.watermark(state)
+
+
+def _after_refusal(stage: Stage, feed: Feed, exc: RequestRejected) -> Feed:
+    """Another way to the same changes, or the refusal itself."""
+    table, why = stage.table, exc.code or exc.status
+    if exc.status not in _REFUSALS:
+        raise exc
+    if feed.kind is FeedKind.CHANGES or feed.is_resumed:
+        root = table.run.client.config.api_root
+        return feeds.all_keys(table.spec, api_root=root, reason=f"the stored link was refused ({why}); all keys read")
+    if feed.kind is FeedKind.KEYS:
+        table.is_tracked = False
+        table.remark(f"change tracking was refused ({why}); deletions are found by reconcile runs alone")
+        return _untracked_feed(stage)
+    return Feed(FeedKind.BY_ID, reason=f"the query by modifiedon was refused ({why})")

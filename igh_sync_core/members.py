@@ -1,0 +1,137 @@
+"""One related table in one run: what is remembered of it between its stages, and the connection of each stage."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from igh_sync_core import checkpoint
+from igh_sync_core.client import Fetched
+from igh_sync_core.control import SyncState
+from igh_sync_core.errors import SyncError
+from igh_sync_core.lock import fence
+from igh_sync_core.model import TableSpec
+from igh_sync_core.report import EntityReport
+from igh_sync_core.run import Run
+from igh_sync_core.strategy import Strategy
+from igh_sync_core.tables import entity_tables
+from igh_sync_core.versions import Counts, History
+
+log = logging.getLogger(__name__)
+
+
+class RelatedTable:
+    """A related table on its way through a run.
+
+    Args:
+        run: The run, which holds the database.
+        spec: The table; it exists and fits.
+
+    Attributes:
+        channel: Its line to the Web API.
+        counts: What was written.
+        is_tracked: Whether a key feed tells its deletions; false once the server has refused one.
+        error: What ended it early; None while it is well.
+        stored: Records met so far.
+    """
+
+    def __init__(self, run: Run, spec: TableSpec) -> None:
+        self.run, self.spec = run, spec
+        self.tables = entity_tables(spec)
+        self.channel = run.client.channel(spec.logical_name, page_size=run.page_size)
+        self.counts = Counts()
+        self.is_tracked = spec.is_tracked
+        self.error: Exception | None = None
+        self.stored = 0
+        self._remarks = ["filtered: only records that synced rows point at"]
+        self._sync_time: datetime | None = None
+        self._started = time.monotonic()
+
+    def remark(self, text: str) -> None:
+        """Say something in the report."""
+        if text:
+            log.info("%s: %s", self.spec.logical_name, text)
+            self._remarks.append(text)
+
+    def server_time(self, fetched: Fetched) -> datetime:
+        """The server's clock when it gave a page."""
+        return (fetched.server_date or self.run.organisation.server_time).replace(microsecond=0)
+
+    def sync_time(self, fetched: Fetched) -> datetime:
+        """When this run's versions count as written: the server's clock at the first page."""
+        if self._sync_time is None:
+            self._sync_time = self.server_time(fetched)
+        return self._sync_time
+
+    @contextlib.contextmanager
+    def stage(self) -> Iterator["Stage"]:
+        """Open a connection for one stage.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        with self.run.database.connection() as conn:
+            with self.run.database.transaction(conn):
+                stage = Stage(self, conn)
+            yield stage
+
+    def report(self) -> EntityReport:
+        """What happened, whether well or not."""
+        error = self.error
+        text = (
+            "" if error is None else str(error) if isinstance(error, SyncError) else f"{type(error).__name__}: {error}"
+        )
+        return EntityReport(
+            entity=self.spec.logical_name,
+            table=self.spec.entity_set,
+            strategy=Strategy.RELATED,
+            reason="; ".join(self._remarks),
+            added=self.counts.added,
+            updated=self.counts.updated,
+            closed=self.counts.closed,
+            unchanged=self.counts.unchanged,
+            requests=self.channel.requests,
+            seconds=round(time.monotonic() - self._started, 3),
+            status="completed" if error is None else "failed",
+            error=text,
+        )
+
+
+class Stage:
+    """A related table with a connection of its own.
+
+    Attributes:
+        table: The table.
+        conn: Used by nobody else.
+        state: How far it has come, as committed last.
+        history: Its versions.
+    """
+
+    def __init__(self, table: RelatedTable, conn: Connection) -> None:
+        self.table, self.conn = table, conn
+        self.state = checkpoint.read(conn, table.spec)
+        fresh = frozenset(filter(None, self.state.fresh_columns.split(",")))
+        self.history = History(table.run.database, conn, table.tables, fresh=fresh)
+
+    @contextlib.contextmanager
+    def committing(self) -> Iterator[SyncState]:
+        """One transaction, committed with the state as the caller leaves it (law 1).
+
+        Raises:
+            StoreError: Another run has taken the database, or it refused a statement.
+        """
+        run, state = self.table.run, self.state.model_copy()
+        with run.database.transaction(self.conn):
+            fence(self.conn, run.run_id)
+            yield state
+            checkpoint.write(self.conn, state)
+        self.state = state
+
+    def count(self, state: SyncState, counts: Counts, now: datetime) -> None:
+        """Add up what was written, in the state to be committed and for the report."""
+        state.records_count += counts.added - counts.closed
+        state.last_sync_time = now
+        self.table.counts += counts

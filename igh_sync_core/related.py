@@ -1,0 +1,201 @@
+"""Related tables: copied as far as synced rows point at them, to a fixed point, and kept up to date.
+
+Three steps for all of them together, since each may point at the others and at itself: learn what changed; note which
+ids new rows point at and ask for them, several batches at once, until a round brings nothing new; say how far it came.
+Ids that do not come (deleted, or hidden by row security) are no fault of the sync; the verification finds them.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from http import HTTPStatus
+
+from msgspec import Raw
+
+from igh_sync_core import checkpoint, closure
+from igh_sync_core.choices import Choices
+from igh_sync_core.client import Channel, Fetched
+from igh_sync_core.errors import RequestRejected, SyncError
+from igh_sync_core.keeping_up import keep_up
+from igh_sync_core.lock import fence
+from igh_sync_core.members import RelatedTable, Stage
+from igh_sync_core.model import LogicalName, TableSpec
+from igh_sync_core.odata import MAX_URL, entity_url, id_batches, in_filter
+from igh_sync_core.relations import Relation, relations_of
+from igh_sync_core.report import EntityReport
+from igh_sync_core.rows import RowCodec
+from igh_sync_core.run import Progress, Run
+from igh_sync_core.versions import Counts
+
+TABLES_AT_ONCE = 4
+BATCHES_AT_ONCE = 4
+_TOO_MANY_CODES = {"0x8004430c", "0x8004430e"}
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came for one batch of ids.
+
+    Attributes:
+        ids: The ids asked, n of them.
+        records: At most n records, in any order.
+        fetched: The page that came last.
+    """
+
+    ids: Sequence[str]
+    records: Sequence[Raw]
+    fetched: Fetched
+
+
+def sync_related(run: Run, specs: Sequence[TableSpec], filtered: Collection[LogicalName]) -> list[EntityReport]:
+    """Bring all related tables up to date, after the tables that point at them.
+
+    Args:
+        run: The run, which holds the database; a reconcile run checks every stored record and closes what is absent.
+        specs: Every synced table; they exist and fit.
+        filtered: Those that are copied only as far as others point at them.
+
+    Returns:
+        One report per related table, in the order of *specs*; a table that failed says so and stops no other.
+
+    Raises:
+        StoreError: The database cannot be used.
+    """
+    tables = [RelatedTable(run, spec) for spec in specs if spec.logical_name in filtered]
+    relations = [one for one in relations_of(specs) if one.target.logical_name in filtered]
+    _each(tables, keep_up)
+    sources: Sequence[TableSpec] = specs
+    while wanted := _note_references(run, sources, relations, tables):
+        _each(wanted, _fetch)
+        sources = [table.spec for table in tables]
+    _each(tables, _finish)
+    return [_log_end(table) for table in tables]
+
+
+def _each(tables: Iterable[RelatedTable], work: Callable[[RelatedTable], None]) -> None:
+    """Do one step for several tables at once; one that fails is left out of all further steps (law 9)."""
+    well = [table for table in tables if table.error is None]
+    with ThreadPoolExecutor(TABLES_AT_ONCE, thread_name_prefix="related") as pool:
+        for future in [pool.submit(copy_context().run, _guarded, table, work) for table in well]:
+            future.result()
+
+
+def _guarded(table: RelatedTable, work: Callable[[RelatedTable], None]) -> None:
+    try:
+        work(table)
+    except SyncError as exc:
+        table.error = exc
+    except Exception as exc:
+        log.exception("%s failed", table.spec.logical_name)
+        table.error = exc
+
+
+def _note_references(
+    run: Run, sources: Sequence[TableSpec], relations: Sequence[Relation], tables: Sequence[RelatedTable]
+) -> list[RelatedTable]:
+    """List what new versions of *sources* point at; gives the tables of which something is to be asked."""
+    with run.database.connection() as conn:
+        for source in sources:
+            with run.database.transaction(conn):
+                fence(conn, run.run_id)
+                closure.note_references(conn, source, [one for one in relations if one.source == source])
+        with run.database.transaction(conn):
+            fence(conn, run.run_id)
+            counts = [closure.drop_stored(conn, table.spec) for table in tables]
+    return [table for table, count in zip(tables, counts, strict=True) if count and table.error is None]
+
+
+def _fetch(table: RelatedTable) -> None:
+    """Ask for every listed id of one table, and store what comes."""
+    with table.stage() as stage:
+        with table.run.database.transaction(stage.conn):
+            ids = closure.wanted_ids(stage.conn, table.spec)
+        codec = RowCodec(table.spec, table.run.database.kind)
+        choices = Choices(stage.conn, table.spec, table.run.organisation.language)
+        root = table.run.client.config.api_root
+        address = partial(_address, root, table.spec)
+        batches = id_batches(ids, url_room=MAX_URL - len(address([])))
+        for answer in _several_at_once(partial(_ask, table.channel, address), batches):
+            _store(stage, answer, codec, choices)
+
+
+def _address(root: str, spec: TableSpec, ids: Iterable[str]) -> str:
+    return entity_url(root, spec.entity_set, where=in_filter(spec.key, ids))
+
+
+def _several_at_once(ask: Callable[[Sequence[str]], Answer], batches: Iterable[list[str]]) -> Iterator[Answer]:
+    """Answers in the order of the batches, a few ahead of the caller and no more."""
+    pool = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="ids")
+    under_way: deque[Future[Answer]] = deque()
+    try:
+        for batch in batches:
+            under_way.append(pool.submit(copy_context().run, ask, batch))
+            if len(under_way) > BATCHES_AT_ONCE:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ask(channel: Channel, address: Callable[[Iterable[str]], str], ids: Sequence[str]) -> Answer:
+    """One query for several ids; in halves where the server finds them too many."""
+    try:
+        pages = list(channel.pages(address(ids)))
+    except RequestRejected as exc:
+        if len(ids) == 1 or not _is_too_much(exc):
+            raise
+        halves = [_ask(channel, address, half) for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :])]
+        return Answer(ids, [record for half in halves for record in half.records], halves[-1].fetched)
+    return Answer(ids, [record for fetched in pages for record in fetched.page.value], pages[-1])
+
+
+def _is_too_much(exc: RequestRejected) -> bool:
+    return exc.status == HTTPStatus.REQUEST_URI_TOO_LONG or exc.code in _TOO_MANY_CODES
+
+
+def _store(stage: Stage, answer: Answer, codec: RowCodec, choices: Choices) -> None:
+    """One batch, one transaction: its records, the list of wanted ids, and the checkpoint."""
+    table, now = stage.table, stage.table.sync_time(answer.fetched)
+    batch = codec.decode(answer.records)
+    missing = sorted({*answer.ids}.difference(batch.keys))
+    with stage.committing() as state:
+        choices.note(batch, now)
+        write = stage.history.write_new if stage.history.is_empty else stage.history.write
+        counts = write(batch, now) + Counts(closed=_close_missing(stage, missing, now))
+        closure.settle(stage.conn, table.spec, came=batch.keys, missing=missing)
+        stage.count(state, counts, now)
+    table.stored += len(batch)
+    table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=False))
+
+
+def _close_missing(stage: Stage, missing: Sequence[str], now: datetime) -> int:
+    """Close stored records that did not come: without a key feed, a reconcile run alone may say so (law 3)."""
+    table = stage.table
+    if not (missing and table.run.reconcile and not table.is_tracked):
+        return 0
+    stage.history.list_keys(((key, None) for key in missing), anew=True)
+    return stage.history.close_absent(~stage.history.is_listed(), now)
+
+
+def _finish(table: RelatedTable) -> None:
+    with table.stage() as stage, stage.committing() as state:
+        state.state, state.fresh_columns = "completed", ""
+    table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=True))
+
+
+def _log_end(table: RelatedTable) -> EntityReport:
+    """Complete the table's line in ``_sync_log``, unless the database itself has failed."""
+    run, report = table.run, table.report()
+    with suppress(SyncError), run.database.writing() as conn:
+        checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
+        if table.error is not None:
+            checkpoint.mark_failed(conn, table.spec)
+    return report

@@ -33,6 +33,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    true,
     union_all,
     update,
 )
@@ -94,7 +95,12 @@ def _pointed_at(relations: Sequence[Relation], *, after: int) -> Select[tuple[st
     key = case(*((condition, cast(main.c[one.column], Text)) for condition, one in chosen))
     # Without a bound SQLite walks the small index of open rows; with one, the end of the table alone.
     is_new = [main.c.row_id > after] if after else []
-    pairs = select(table.label("entity_name"), key.label("key")).where(main.c.valid_to.is_(None), *is_new).subquery("p")
+    pairs = (
+        select(table.label("entity_name"), key.label("key"))
+        .join_from(main, numbers, true())
+        .where(main.c.valid_to.is_(None), *is_new)
+        .subquery("p")
+    )
     return select(pairs.c.entity_name, pairs.c.key, literal(REFERENCED)).where(pairs.c.key.is_not(None)).distinct()
 
 

@@ -1,20 +1,42 @@
-"""Choices: the codes that occur in synced rows, each with its label.
+"""Choices: the codes that occur in synced rows, and every label that metadata knows, with its dates.
 
-Labels come from metadata; a code that metadata does not name keeps its number as label. Every function runs inside
-the caller's transaction.
+Labels come from metadata. Where that may not be read they come from the records' annotations, in a language nobody
+tells (0). A code without any label shows its number. A renamed or removed option keeps its old label, dated; no row
+version comes of it. Every function runs inside the caller's transaction.
 """
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, case, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    insert,
+    inspect,
+    select,
+    update,
+)
 
+from igh_sync_core.annotations import labels_in
 from igh_sync_core.control import OptionSetLabel
 from igh_sync_core.dialect import Instant, insert_missing
-from igh_sync_core.model import TableSpec
+from igh_sync_core.metadata.options import UNKNOWN_LANGUAGE
+from igh_sync_core.model import LogicalName, Option, TableSpec
 from igh_sync_core.rows import Batch
 from igh_sync_core.tables import optionset_name
 
 _LABELS = OptionSetLabel.metadata.tables["_optionset"]
+_KEY = ("entity", "field", "code", "language")
+
+Key = tuple[str, str, int, int]
+Shown = dict[tuple[str, int], str]
+"""Label that people read, by field and code."""
 
 
 def optionset_table(field: str) -> Table:
@@ -29,6 +51,32 @@ def optionset_table(field: str) -> Table:
     )
 
 
+def record(
+    conn: Connection, entities: Iterable[LogicalName], options: Iterable[Option], *, now: datetime, language: int
+) -> None:
+    """Bring the labels of *entities* up to what metadata says: new ones in, renamed and removed ones dated.
+
+    Labels beside the codes that occur (``_optionset_{field}``) change in place.
+
+    Args:
+        conn: The control tables exist.
+        entities: Those whose definitions were read completely; what is not in *options* is gone.
+        options: Everything metadata knows of them; other entities' are passed over.
+        now: Date of what changes.
+        language: LCID of the labels that people read.
+    """
+    told: dict[str, dict[Key, str]] = {entity: {} for entity in entities}
+    for option in options:
+        if option.entity in told:
+            told[option.entity][option.entity, option.field, option.code, option.language] = option.label
+    present = set(inspect(conn).get_table_names())
+    for entity, labels in told.items():
+        changed = _Labels(conn, LogicalName(entity), language).become(labels, now)
+        for field in sorted({field for field, _code in changed}):
+            if optionset_name(field) in present:
+                _relabel(conn, field, changed)
+
+
 class Choices:
     """Writer of the ``_optionset_{field}`` tables of one entity.
 
@@ -39,31 +87,108 @@ class Choices:
     """
 
     def __init__(self, conn: Connection, spec: TableSpec, language: int) -> None:
-        self._conn, self._spec, self._language = conn, spec, language
+        self._conn, self._spec = conn, spec
+        self._labels = _Labels(conn, spec.logical_name, language)
         self._known: dict[str, set[int]] = {}
+        self._annotated: Shown = {}
 
     def note(self, batch: Batch, now: datetime) -> None:
-        """Store the codes of a page that were not met before."""
+        """Store the codes of a page that were not met before, and labels that only its annotations tell."""
+        changed = self._learn(batch, now)
         # Fields and codes in one order everywhere: entities that share a field must not wait for each other in a ring.
         for field in sorted(batch.codes):
+            _relabel(self._conn, field, changed)
             missing = sorted(batch.codes[field] - self._codes(field))
             if missing:
-                labels = self._labels(field)
-                rows = [{"code": code, "label": labels.get(code, str(code)), "first_seen": now} for code in missing]
+                labels = self._labels.shown
+                rows = [
+                    {"code": code, "label": labels.get((field, code), str(code)), "first_seen": now} for code in missing
+                ]
                 self._conn.execute(insert_missing(self._conn, optionset_table(field)), rows)
                 self._known[field].update(missing)
 
-    def _labels(self, field: str) -> dict[int, str]:
-        """Current labels of one field by code."""
-        wanted_last = case((_LABELS.c.language == self._language, 1), else_=0)
-        rows = self._conn.execute(
-            select(_LABELS.c.code, _LABELS.c.label)
-            .where(_LABELS.c.entity == self._spec.logical_name, _LABELS.c.field == field, _LABELS.c.last_seen.is_(None))
-            .order_by(wanted_last, _LABELS.c.language.desc())
-        )
-        return {code: label for code, label in rows if label}
+    def _learn(self, batch: Batch, now: datetime) -> dict[tuple[str, int], tuple[str, str]]:
+        """Labels from annotations, where metadata told none of this entity; gives those that changed."""
+        if not batch.codes or self._labels.are_told:
+            return {}
+        found = labels_in(self._spec, batch.column("json_response"))
+        if found.items() <= self._annotated.items():
+            return {}
+        self._annotated |= found
+        entity = self._spec.logical_name
+        labels = {(entity, field, code, UNKNOWN_LANGUAGE): label for (field, code), label in found.items()}
+        return self._labels.become(self._labels.open | labels, now)
 
     def _codes(self, field: str) -> set[int]:
         if field not in self._known:
             self._known[field] = set(self._conn.scalars(select(optionset_table(field).c.code)))
         return self._known[field]
+
+
+class _Labels:
+    """The labels of one entity in ``_optionset`` that hold now."""
+
+    def __init__(self, conn: Connection, entity: LogicalName, language: int) -> None:
+        self._conn, self._language = conn, language
+        self._entity = entity
+        self._loaded: dict[Key, str] | None = None
+
+    @property
+    def open(self) -> dict[Key, str]:
+        """Those labels by entity, field, code and language; read once."""
+        if self._loaded is None:
+            columns = (*(_LABELS.c[name] for name in _KEY), _LABELS.c.label)
+            held = select(*columns).where(_LABELS.c.entity == self._entity, _LABELS.c.last_seen.is_(None))
+            rows = self._conn.execute(held).all()
+            self._loaded = {(entity, field, code, lcid): text for entity, field, code, lcid, text in rows}
+        return self._loaded
+
+    @property
+    def are_told(self) -> bool:
+        """Whether any of them comes from metadata."""
+        return any(language != UNKNOWN_LANGUAGE for _entity, _field, _code, language in self.open)
+
+    @property
+    def shown(self) -> Shown:
+        """What people read: the wanted language, else the first other one that has a label."""
+        ranked = sorted(self.open.items(), key=lambda item: (item[0][3] == self._language, -item[0][3]))
+        return {(field, code): label for (_entity, field, code, _language), label in ranked if label}
+
+    def become(self, wanted: Mapping[Key, str], now: datetime) -> dict[tuple[str, int], tuple[str, str]]:
+        """Date what ended, add what began; gives old and new text of what people read otherwise now."""
+        before, held = self.shown, self.open
+        ended = [key for key, label in held.items() if wanted.get(key) != label]
+        begun = {key: label for key, label in wanted.items() if held.get(key) != label}
+        self._end(ended, now)
+        if begun:
+            rows = [dict(zip(_KEY, key, strict=True)) | {"label": label} for key, label in begun.items()]
+            self._conn.execute(insert(_LABELS), [row | {"first_seen": now} for row in rows])
+        self._loaded = dict(wanted)
+        after = self.shown
+        return {
+            (field, code): (old, label)
+            for (field, code), label in after.items()
+            if (old := before.get((field, code), str(code))) != label
+        }
+
+    def _end(self, keys: Iterable[Key], now: datetime) -> None:
+        parameters = [{f"old_{name}": part for name, part in zip(_KEY, key, strict=True)} for key in keys]
+        if not parameters:
+            return
+        same = [_LABELS.c[name] == bindparam(f"old_{name}") for name in _KEY]
+        # A label that held for less than a second never was: its dates would make an empty interval.
+        self._conn.execute(delete(_LABELS).where(*same, _LABELS.c.first_seen == now), parameters)
+        self._conn.execute(
+            update(_LABELS).where(*same, _LABELS.c.last_seen.is_(None)).values(last_seen=now), parameters
+        )
+
+
+def _relabel(conn: Connection, field: str, changed: Mapping[tuple[str, int], tuple[str, str]]) -> None:
+    """Change labels beside codes in place; another entity's label of the same code stays."""
+    table = optionset_table(field)
+    parameters = [
+        {"of": code, "old": old, "new": new} for (name, code), (old, new) in sorted(changed.items()) if name == field
+    ]
+    if parameters:
+        same = (table.c.code == bindparam("of"), table.c.label == bindparam("old"))
+        conn.execute(update(table).where(*same).values(label=bindparam("new")), parameters)

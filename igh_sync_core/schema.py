@@ -1,14 +1,87 @@
-"""Tables in the database: created where they are missing, never dropped (law 11)."""
+"""Tables in the database: created where they are missing, extended where metadata grew, never dropped (law 11).
 
-from collections.abc import Iterable
+What is to be done is worked out first, as statements; a plan shows them, a run executes them. Everything here runs
+inside the caller's transaction, and both engines take DDL back with it.
+"""
 
-from sqlalchemy import Connection, Table, inspect
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import msgspec
+from sqlalchemy import Column, Connection, select, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
+from sqlalchemy.sql.compiler import DDLCompiler
+
+from igh_sync_core import shapes, views
 from igh_sync_core.choices import optionset_table
-from igh_sync_core.control import CONTROL
+from igh_sync_core.control import CONTROL, SyncState
 from igh_sync_core.database import Database
-from igh_sync_core.model import TableSpec
-from igh_sync_core.tables import entity_tables
+from igh_sync_core.model import LogicalName, OptionKind, TableSpec
+from igh_sync_core.shapes import Shape, Stored, declared, shape_of, spelled, widening
+from igh_sync_core.tables import EntityTables, entity_tables
+
+_STATE = SyncState.metadata.tables["_sync_state"]
+
+
+class AddColumn(ExecutableDDLElement):
+    """``ALTER TABLE … ADD COLUMN``."""
+
+    def __init__(self, column: Column[Any]) -> None:
+        self.column = column
+
+
+class WidenColumn(ExecutableDDLElement):
+    """``ALTER TABLE … ALTER COLUMN … TYPE``, on PostgreSQL."""
+
+    def __init__(self, column: Column[Any]) -> None:
+        self.column = column
+
+
+@compiles(AddColumn)
+def _add_column(element: AddColumn, compiler: DDLCompiler, **_options: Any) -> str:  # noqa: ANN401
+    table = compiler.preparer.format_table(element.column.table)
+    column = compiler.get_column_specification(element.column)  # type: ignore[no-untyped-call]
+    return f"ALTER TABLE {table} ADD COLUMN {column}"
+
+
+@compiles(WidenColumn)
+def _widen_column(element: WidenColumn, compiler: DDLCompiler, **_options: Any) -> str:  # noqa: ANN401
+    table = compiler.preparer.format_table(element.column.table)
+    name = compiler.preparer.format_column(element.column)
+    return f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {spelled(element.column.type, compiler.dialect)}"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one entity's tables need.
+
+    Attributes:
+        spec: The entity.
+        statements: DDL in the order to execute it; empty where everything fits.
+        fresh: Columns to be filled into open rows by a full read.
+        shape: What the table will then hold; None where it is on record already.
+    """
+
+    spec: TableSpec
+    statements: tuple[ExecutableDDLElement, ...]
+    fresh: frozenset[str]
+    shape: Shape | None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was done.
+
+    Attributes:
+        made: Names of the entity tables created.
+        failed: Why an entity's tables could not be changed, in words; nothing of it was changed then.
+    """
+
+    made: tuple[str, ...] = ()
+    failed: tuple[tuple[LogicalName, str], ...] = ()
 
 
 def create_control_tables(database: Database) -> None:
@@ -18,24 +91,164 @@ def create_control_tables(database: Database) -> None:
 
 
 def create_tables(conn: Connection, specs: Iterable[TableSpec]) -> list[str]:
-    """Make every table of the entities that is missing.
+    """Make the tables of entities where they are missing, without views and without a memory of them.
 
     Returns:
         Names of the entity tables made, in the order of *specs*.
     """
-    present = set(inspect(conn).get_table_names())
-    made = []
+    specs = tuple(specs)
+    present = set(shapes.read(conn, ()).tables)
+    made = [str(entity_tables(spec).main.name) for spec in specs if entity_tables(spec).main.name not in present]
     for spec in specs:
-        tables = entity_tables(spec)
-        if tables.main.name not in present:
-            made.append(str(tables.main.name))
-        _create_missing(conn, tables.main.metadata.sorted_tables, present)
-        _create_missing(conn, [optionset_table(column.name) for column in spec.choices], present)
+        for statement in _missing_tables(spec, present):
+            conn.execute(statement)
     return made
 
 
-def _create_missing(conn: Connection, tables: Iterable[Table], present: set[str]) -> None:
-    for table in tables:
+def apply(conn: Connection, specs: Iterable[TableSpec], *, language: int) -> Applied:
+    """Make the tables of entities what metadata wants: created, extended, widened, with their views.
+
+    Args:
+        conn: A connection inside a transaction; the control tables exist.
+        specs: Entities that ``drift`` found no error in.
+        language: LCID of the labels in the views.
+    """
+    specs = tuple(specs)
+    before = shapes.read(conn, specs)
+    made: list[str] = []
+    failed: list[tuple[LogicalName, str]] = []
+    for work in outline(before, specs, language=language):
+        table = str(entity_tables(work.spec).main.name)
+        if fault := _execute(conn, work):
+            failed.append((work.spec.logical_name, f"table {table} could not be changed: {fault}"))
+        elif table not in before.columns:
+            made.append(table)
+    return Applied(tuple(made), tuple(failed))
+
+
+def outline(stored: Stored, specs: Sequence[TableSpec], *, language: int) -> Iterator[Work]:
+    """Work out what each entity's tables need, in the order of *specs*; pure."""
+    present = set(stored.tables)
+    own_views = {name for shape in stored.shapes.values() for name in shape.views}
+    wanted = {str(entity_tables(spec).main.name) for spec in specs}
+    taken = frozenset(present | (stored.views - own_views) | wanted)
+    # A table may need the name of another entity's view, so those make way before any table is made.
+    homeless = {name for name in own_views if name in wanted}
+    for spec in specs:
+        yield _outline_one(stored, spec, _Surroundings(present, taken, homeless, language))
+
+
+@dataclass(frozen=True)
+class _Surroundings:
+    """What the entities of one call share: tables made so far, names taken, views in the way, label language."""
+
+    present: set[str]
+    taken: frozenset[str]
+    homeless: set[str]
+    language: int
+
+
+def _outline_one(stored: Stored, spec: TableSpec, around: _Surroundings) -> Work:
+    tables = entity_tables(spec)
+    name = str(tables.main.name)
+    before = stored.shapes.get(name)
+    making_way = [views.DropView(view) for view in sorted(around.homeless)]
+    around.homeless.clear()
+    creating = list(_missing_tables(spec, around.present))
+    altering = list(_alterations(stored, tables)) if name in stored.columns else []
+    fresh = _fresh(stored, spec, before) if name in stored.columns else frozenset()
+    after = _with_views(shape_of(spec, before), spec, around)
+    viewing = list(_viewing(stored, spec, before, after, is_altered=bool(altering)))
+    statements = _ordered(making_way, creating, altering, viewing)
+    return Work(spec, statements, fresh, None if after == before and not statements else after)
+
+
+def _ordered(*groups: Sequence[ExecutableDDLElement]) -> tuple[ExecutableDDLElement, ...]:
+    """PostgreSQL widens no column that a view shows, so views go before everything else and come back last."""
+    everything = [statement for group in groups for statement in group]
+    drops = [one for one in everything if isinstance(one, views.DropView)]
+    return (*drops, *(one for one in everything if not isinstance(one, views.DropView)))
+
+
+def _missing_tables(spec: TableSpec, present: set[str]) -> Iterator[ExecutableDDLElement]:
+    tables = entity_tables(spec)
+    choices = [optionset_table(column.name) for column in spec.choices]
+    for table in (tables.main, *tables.junctions.values(), *choices):
         if table.name not in present:
-            table.create(conn)
             present.add(str(table.name))
+            yield CreateTable(table)
+            yield from (CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name)))
+
+
+def _alterations(stored: Stored, tables: EntityTables) -> Iterator[ExecutableDDLElement]:
+    table = str(tables.main.name)
+    for name in declared(tables.spec):
+        column = tables.main.c[name]
+        if stored.column_type(table, name) is None:
+            yield AddColumn(column)
+        elif widening(stored, table, column):
+            yield WidenColumn(column)
+
+
+def _fresh(stored: Stored, spec: TableSpec, before: Shape | None) -> frozenset[str]:
+    """Columns whose open rows lack what metadata now tells: new, back again, or of a new meaning."""
+    table = str(entity_tables(spec).main.name)
+    gone = set(before.gone) if before else set()
+    added = {name for name in declared(spec) if name in gone or stored.column_type(table, name) is None}
+    return frozenset(added | (set(_reread(spec, before)) if before else set()))
+
+
+def _reread(spec: TableSpec, before: Shape) -> Iterator[str]:
+    """Columns found to be choices since, whose codes and picks were not stored; and multi-selects that are none."""
+    for column in spec.columns:
+        was, is_now = before.options.get(column.name), column.option
+        was_multi, is_multi = was is OptionKind.MULTISELECT, is_now is OptionKind.MULTISELECT
+        if column.name in before.kinds and (was_multi != is_multi or (was is None and is_now is not None)):
+            yield column.name
+
+
+def _with_views(shape: Shape, spec: TableSpec, around: _Surroundings) -> Shape:
+    names = views.names(spec, around.taken)
+    digest = views.digest(spec, around.language)
+    return msgspec.structs.replace(shape, views=names, views_digest=digest, language=around.language)
+
+
+def _viewing(
+    stored: Stored, spec: TableSpec, before: Shape | None, after: Shape, *, is_altered: bool
+) -> Iterator[ExecutableDDLElement]:
+    old = before.views if before else ()
+    is_same = before is not None and (before.views, before.views_digest) == (after.views, after.views_digest)
+    if is_same and not is_altered and stored.views.issuperset(after.views):
+        return
+    yield from (views.DropView(name) for name in old)
+    queries = views.definitions(spec, after.language)
+    yield from (views.CreateView(name, query) for name, query in zip(after.views, queries, strict=True))
+
+
+def _execute(conn: Connection, work: Work) -> str:
+    """Do one entity's work or nothing of it; gives the database's refusal in words, or ""."""
+    savepoint = conn.begin_nested()
+    try:
+        for statement in work.statements:
+            conn.execute(statement)
+        _remember(conn, work)
+    except DBAPIError as exc:
+        savepoint.rollback()
+        return str(exc.orig).strip().splitlines()[0]
+    savepoint.commit()
+    return ""
+
+
+def _remember(conn: Connection, work: Work) -> None:
+    table = str(entity_tables(work.spec).main.name)
+    if work.shape is not None:
+        shapes.keep(conn, table, work.shape)
+    if not work.fresh:
+        return
+    where = _STATE.c.entity_name == work.spec.entity_set
+    due = conn.scalar(select(_STATE.c.fresh_columns).where(where))
+    if due is None:
+        return
+    names = sorted(work.fresh | set(filter(None, due.split(","))))
+    # Without a digest no stored link covers the columns any more, so the next read is a full one.
+    conn.execute(update(_STATE).where(where).values(fresh_columns=",".join(names), columns_digest=None))

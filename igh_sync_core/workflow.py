@@ -12,11 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from igh_sync_core import catalog, checkpoint, schema, strategy
+import msgspec
+
+from igh_sync_core import catalog, checkpoint, drift, preparation, schema, strategy
 from igh_sync_core.client import Client
 from igh_sync_core.config import Config, validate
 from igh_sync_core.database import Database
+from igh_sync_core.drift import Verdict
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import ConfigError, SchemaError, SyncError
 from igh_sync_core.lock import exclusive_run
@@ -84,9 +88,10 @@ def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Opti
         organisation = authenticate(client)
         run = _run(run_id, client, database, organisation, options)
         with held(run):
-            notes, requests = prepare(run, entities)
+            notes, requests = prepare(run, entities, options.optionsets)
+            verdict = verdict_of(run)
             reports = [report for tier in tiers(entities) for report in _sync_tier(run, tier, options)]
-    return fold(run_id, reports, requests=requests, notes=notes)
+    return fold(run_id, reports, requests=requests, notes=notes, verdict=verdict)
 
 
 def new_run_id() -> str:
@@ -140,27 +145,27 @@ def _run(run_id: str, client: Client, database: Database, organisation: Organisa
     return Run(run_id, client, database, organisation, options.page_size, options.listener, options.reconcile)
 
 
-def prepare(run: Run, entities: Iterable[EntityConfig]) -> tuple[tuple[str, ...], int]:
-    """Learn the metadata, if it moved, and make the tables that are missing.
+def prepare(
+    run: Run, entities: Iterable[EntityConfig], hints: Mapping[str, Sequence[str]] | None = None
+) -> tuple[tuple[str, ...], int]:
+    """Learn the metadata, if it moved, check the stored tables against it and make them fit.
+
+    Args:
+        run: Holds the database.
+        entities: As configured.
+        hints: Choice columns by entity, for where definitions may not be read.
 
     Returns:
-        Notes worth reporting, and the requests sent.
+        Notes worth reporting, and the requests sent. What the check found is kept: see ``verdict_of``.
     """
-    names = [LogicalName(entity.name) for entity in entities]
-    version = run.organisation.metadata_version
+    prepared = preparation.prepare(run, tuple(entities), hints or {})
+    return prepared.notes, prepared.requests
+
+
+def verdict_of(run: Run) -> Verdict:
+    """What this run's schema check found, in whichever process it was made."""
     with run.database.writing() as conn:
-        known = catalog.kept(conn, names, version)
-    requests = 0
-    if known is None:
-        known, requests = catalog.fetch(run.client, names, with_lengths=run.database.is_postgres)
-        with run.database.writing() as conn:
-            catalog.keep(conn, known, version)
-    specs = [entry.spec for entry in known.entries.values() if entry.spec]
-    with run.database.writing() as conn:
-        made = schema.create_tables(conn, specs)
-    if made:
-        log.info("tables made: %s", ", ".join(made))
-    return known.notes, requests
+        return drift.kept(conn)
 
 
 def tiers(entities: Iterable[EntityConfig]) -> tuple[list[EntityConfig], list[EntityConfig]]:
@@ -199,7 +204,14 @@ def failed(entity: EntityConfig, exc: BaseException) -> EntityReport:
     return EntityReport(entity=entity.name, table=entity.api_name, status="failed", error=text)
 
 
-def fold(run_id: str, reports: Sequence[EntityReport], *, requests: int, notes: tuple[str, ...]) -> RunReport:
+def fold(
+    run_id: str,
+    reports: Sequence[EntityReport],
+    *,
+    requests: int,
+    notes: tuple[str, ...],
+    verdict: Verdict | None = None,
+) -> RunReport:
     """The run's report from those of its entities.
 
     Args:
@@ -207,9 +219,11 @@ def fold(run_id: str, reports: Sequence[EntityReport], *, requests: int, notes: 
         reports: One per entity.
         requests: Sent before the first entity.
         notes: Things worth knowing.
+        verdict: What the schema check found.
     """
     total = requests + sum(report.requests for report in reports)
-    return RunReport(run_id=run_id, entities=tuple(reports), requests=total, notes=notes)
+    errors: tuple[dict[str, Any], ...] = tuple(msgspec.to_builtins(verdict.errors)) if verdict else ()
+    return RunReport(run_id=run_id, entities=tuple(reports), requests=total, notes=notes, validation_errors=errors)
 
 
 def _sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[EntityReport]:

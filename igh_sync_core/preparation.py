@@ -1,0 +1,97 @@
+"""Before any row: learn the metadata if it moved, judge what is stored against it, and make the tables fit.
+
+The verdict is kept in the database, so that every process of the run knows which entities are set aside.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from igh_sync_core import catalog, choices, discovery, drift, schema
+from igh_sync_core.catalog import Catalog
+from igh_sync_core.client import Client
+from igh_sync_core.discovery import Hints
+from igh_sync_core.drift import Finding, Severity, Verdict
+from igh_sync_core.entities import EntityConfig
+from igh_sync_core.model import LogicalName, TableSpec
+from igh_sync_core.run import Run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run knows before its first row.
+
+    Attributes:
+        verdict: How the stored tables fit; its broken entities are set aside.
+        notes: What could not be read and what is done without it.
+        requests: Sent for it; none where the metadata had not moved.
+    """
+
+    verdict: Verdict
+    notes: tuple[str, ...]
+    requests: int
+
+
+def prepare(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> Prepared:
+    """Do all of it for one run.
+
+    Args:
+        run: Holds the database.
+        entities: As configured.
+        hints: Choice columns by entity, for tables whose definitions may not be read.
+    """
+    known, requests = _learn(run, entities, hints)
+    with run.database.writing() as conn:
+        verdict = drift.compare(conn, entities, known)
+        sound = _sound(known, verdict)
+        applied = schema.apply(conn, sound, language=run.organisation.language)
+        verdict = verdict.joined_by(Finding(Severity.ERROR, entity, text) for entity, text in applied.failed)
+        drift.keep(conn, verdict)
+        catalog.set_aside(conn, {name: verdict.faults_of(name) for name in sorted(verdict.broken)})
+    _tell(verdict)
+    return Prepared(verdict, known.notes, requests)
+
+
+def version_of(metadata_version: str, hints: Hints) -> str:
+    """What knowledge is filed under: the metadata version, and the hints that shaped it."""
+    if not (metadata_version and hints):
+        return metadata_version
+    digest = hashlib.sha256(msgspec.json.encode(hints, order="sorted")).hexdigest()[:8]
+    return f"{metadata_version}+{digest}"
+
+
+def _learn(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> tuple[Catalog, int]:
+    """What is known, downloaded only if it moved or if rights were missing that are there now."""
+    names = [LogicalName(entity.name) for entity in entities]
+    version = version_of(run.organisation.metadata_version, hints)
+    with run.database.writing() as conn:
+        known = catalog.kept(conn, names, version)
+    if known is not None and not _may_read_more(run.client, known):
+        return known, int(known.is_without_definitions)
+    known, requests = discovery.fetch(run.client, names, with_lengths=run.database.is_postgres, hints=hints)
+    readable = [name for name, entry in known.entries.items() if entry.has_options]
+    now, language = run.organisation.server_time, run.organisation.language
+    with run.database.writing() as conn:
+        catalog.keep(conn, known, version)
+        choices.record(conn, readable, known.options, now=now, language=language)
+    return known, requests
+
+
+def _may_read_more(client: Client, known: Catalog) -> bool:
+    """Whether definitions that were refused before are readable now: rights do not move the metadata version."""
+    return known.is_without_definitions and discovery.is_readable(client, next(iter(known.entries)))
+
+
+def _sound(known: Catalog, verdict: Verdict) -> list[TableSpec]:
+    return [entry.spec for name, entry in known.entries.items() if entry.spec and name not in verdict.broken]
+
+
+def _tell(verdict: Verdict) -> None:
+    levels = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING, Severity.INFO: logging.INFO}
+    for finding in verdict.findings:
+        log.log(levels[finding.severity], "%s: %s", finding.entity, finding.description)

@@ -1,0 +1,223 @@
+"""What is stored now: the tables as the database describes them, and what metadata last made of them.
+
+Read in bulk, before anything is written. Nothing here decides anything; ``drift`` does.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from math import inf
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Column, Connection, Dialect, delete, insert, inspect, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Inspector
+from sqlalchemy.types import TypeEngine
+
+from igh_sync_core.control import SyncShape
+from igh_sync_core.model import Kind, OptionKind, TableSpec
+from igh_sync_core.tables import KINDS, identifier, open_index_name
+
+_SHAPES = SyncShape.metadata.tables["_sync_shape"]
+
+
+class Shape(Struct, frozen=True):
+    """What one entity's table was last made to hold.
+
+    Attributes:
+        key: Property that identified its records.
+        kinds: Kind of every column that metadata ever declared for it.
+        gone: Of those, the columns no longer declared.
+        options: Kind of option set of the columns that hold choices.
+        views: Names of its views: current rows first, then all versions; empty where none could be made.
+        views_digest: Fingerprint of what the views show.
+        language: LCID of the labels in them.
+    """
+
+    key: str
+    kinds: dict[str, Kind]
+    gone: tuple[str, ...] = ()
+    options: dict[str, OptionKind] = {}
+    views: tuple[str, ...] = ()
+    views_digest: str = ""
+    language: int = 0
+
+
+WIDENING = (Kind.INT16, Kind.INT32, Kind.INT64, Kind.DECIMAL)
+"""Each holds every value of those before it."""
+
+
+def shape_of(spec: TableSpec, before: Shape | None) -> Shape:
+    """The shape of a table made or extended for *spec*, keeping what it held *before*."""
+    kinds = declared(spec)
+    old = before or Shape(spec.key, {})
+    return msgspec.structs.replace(
+        old,
+        key=spec.key,
+        kinds=old.kinds | {name: _wider(old.kinds.get(name), kind) for name, kind in kinds.items()},
+        gone=tuple(sorted(old.kinds.keys() - kinds.keys())),
+        options={column.name: column.option for column in spec.choices if column.option},
+    )
+
+
+def _wider(stored: Kind | None, wanted: Kind) -> Kind:
+    """A column stays as wide as it ever was."""
+    if stored in WIDENING and wanted in WIDENING:
+        return max(stored, wanted, key=WIDENING.index)
+    return wanted
+
+
+def declared(spec: TableSpec) -> dict[str, Kind]:
+    """Kind of every column a record fills, the companions of polymorphic lookups among them."""
+    kinds = {column.name: column.kind for column in spec.columns}
+    return kinds | {lookup.type_column: Kind.STRING for lookup in spec.polymorphic}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the database holds.
+
+    Attributes:
+        dialect: Of its engine.
+        tables: Names of all tables.
+        views: Names of all views.
+        columns: Of each entity table asked for that exists: type by column name, as DDL spells it.
+        keys: Of the same tables: the column of the unique index on open rows, where there is one.
+        shapes: By table name, for every table made by this program.
+    """
+
+    dialect: Dialect
+    tables: frozenset[str]
+    views: frozenset[str]
+    columns: dict[str, dict[str, str]]
+    keys: dict[str, str]
+    shapes: dict[str, Shape]
+
+    def column_type(self, table: str, name: str) -> str | None:
+        """Stored type of a column; None where there is none. SQLite does not tell names apart by case."""
+        columns = self.columns[table]
+        if self.dialect.name == "sqlite":
+            return {stored.casefold(): text for stored, text in columns.items()}.get(identifier(name).casefold())
+        return columns.get(identifier(name))
+
+    def kinds(self, table: str, name: str) -> frozenset[Kind] | None:
+        """Kinds that a stored column may hold; None where there is no such column.
+
+        What metadata last said decides, as long as the database agrees; else all kinds kept under the stored type.
+        """
+        text = self.column_type(table, name)
+        if text is None:
+            return None
+        candidates = kinds_kept_as(self.dialect.name, storage(text))
+        shape = self.shapes.get(table)
+        known = shape.kinds.get(name) if shape else None
+        return frozenset({known}) if known in candidates else candidates
+
+
+def read(conn: Connection, specs: Iterable[TableSpec]) -> Stored:
+    """Describe what is stored for *specs*, in a handful of catalog queries however many there are."""
+    inspector = inspect(conn)
+    tables, views = frozenset(inspector.get_table_names()), frozenset(inspector.get_view_names())
+    wanted = {_table_name(spec): spec for spec in specs}
+    present = sorted(wanted.keys() & tables)
+    shapes = _kept(conn) if str(_SHAPES.name) in tables else {}
+    return Stored(
+        dialect=conn.dialect,
+        tables=tables,
+        views=views,
+        columns=_columns(conn, inspector, present),
+        keys=_keys(inspector, [wanted[name] for name in present if name not in shapes]),
+        shapes=shapes,
+    )
+
+
+def keep(conn: Connection, table: str, shape: Shape) -> None:
+    """Store the shape of a table, replacing what was known of it."""
+    conn.execute(delete(_SHAPES).where(_SHAPES.c.table_name == table))
+    conn.execute(insert(_SHAPES).values(table_name=table, value=msgspec.json.encode(shape).decode()))
+
+
+def kept(conn: Connection, table: str) -> Shape | None:
+    """The shape of one table; None where none was ever stored."""
+    text = conn.scalar(select(_SHAPES.c.value).where(_SHAPES.c.table_name == table))
+    return msgspec.json.decode(text, type=Shape) if text else None
+
+
+def spelled(kind: TypeEngine[Any], dialect: Dialect) -> str:
+    """A type as the engine's DDL spells it: ``VARCHAR(100)``."""
+    return str(kind.compile(dialect=dialect))
+
+
+def storage(text: str) -> str:
+    """Where a spelled type is kept, its length left aside: a text with a length is text."""
+    name = text.partition("(")[0].strip().upper()
+    return "TEXT" if name in {"VARCHAR", "CHARACTER VARYING", "CHAR"} else name
+
+
+def widening(stored: Stored, table: str, column: Column[Any]) -> tuple[str, str] | None:
+    """Stored and wanted type where PostgreSQL must widen a stored column; None where it fits or is wider already.
+
+    SQLite holds any length and any whole number as it is.
+    """
+    before = stored.column_type(table, str(column.key))
+    if before is None or stored.dialect.name != "postgresql":
+        return None
+    wanted = spelled(column.type, stored.dialect)
+    if storage(before) == storage(wanted) == "TEXT":
+        is_wider = _length(wanted) > _length(before)
+    else:
+        ranks = _NUMBERS.get(storage(wanted), -1), _NUMBERS.get(storage(before), len(_NUMBERS))
+        is_wider = ranks[0] > ranks[1]
+    return (before, wanted) if is_wider else None
+
+
+_NUMBERS = {"SMALLINT": 0, "INTEGER": 1, "BIGINT": 2, "NUMERIC": 3}
+
+
+def _length(text: str) -> float:
+    """Characters a text type holds at most."""
+    match = _LENGTH.search(text)
+    return int(match[1]) if match else inf
+
+
+_LENGTH = re.compile(r"\((\d+)\)")
+
+
+@cache
+def kinds_kept_as(engine: str, name: str) -> frozenset[Kind]:
+    """Every kind that *engine* keeps under the storage *name*."""
+    dialect: Dialect = postgresql.dialect() if engine == "postgresql" else sqlite.dialect()  # type: ignore[no-untyped-call]
+    at = 1 if engine == "postgresql" else 0
+    return frozenset(kind for kind, types in KINDS.items() if storage(spelled(types[at], dialect)) == name)
+
+
+def _table_name(spec: TableSpec) -> str:
+    return identifier(spec.entity_set)
+
+
+def _columns(conn: Connection, inspector: Inspector, names: list[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    found = inspector.get_multi_columns(filter_names=names)
+    return {
+        str(table): {column["name"]: spelled(column["type"], conn.dialect) for column in columns}
+        for (_schema, table), columns in found.items()
+    }
+
+
+def _keys(inspector: Inspector, specs: Iterable[TableSpec]) -> dict[str, str]:
+    """Only for tables whose shape is unknown: what the index on open rows says."""
+    keys: dict[str, str] = {}
+    for spec in specs:
+        for index in inspector.get_indexes(_table_name(spec)):
+            if index["name"] == open_index_name(spec) and (names := index["column_names"]):
+                keys[_table_name(spec)] = str(names[0])
+    return keys
+
+
+def _kept(conn: Connection) -> dict[str, Shape]:
+    rows = conn.execute(select(_SHAPES.c.table_name, _SHAPES.c.value)).all()
+    return {name: msgspec.json.decode(value, type=Shape) for name, value in rows}

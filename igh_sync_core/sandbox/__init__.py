@@ -7,9 +7,10 @@ from .control import Change, change_rows
 from .faults import Fault, FaultPlan
 from .metadata_organisation import organisation_from_metadata
 from .model_organisation import health_organisation
-from .organisation import Organisation, Table
+from .organisation import Organisation
 from .server import Server, serve
 from .service import Arrival, Sandbox
+from .table import Table
 
 __all__ = [
     "Arrival",

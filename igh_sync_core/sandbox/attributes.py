@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from .labels import Json, has_options, label, metadata_id, option_set
-from .schema import CODED, FACETS, POINTING, Column, Kind, Shape
+from .schema import CODED, ENGLISH, FACETS, POINTING, Column, Kind, Shape
 
 CRM = "Microsoft.Dynamics.CRM."
 
@@ -54,7 +54,7 @@ def _base(shape: Shape, attribute: str) -> Json:
         "IsLogical": False,
         "IsRetrievable": False,
         "SourceType": 0,
-        "DisplayName": label({1033: attribute.replace("_", " ")}, *here),
+        "DisplayName": label({ENGLISH: attribute.replace("_", " ")}, *here),
         "Description": {"LocalizedLabels": [], "UserLocalizedLabel": None},
         "RequiredLevel": {
             "Value": "None",
@@ -83,8 +83,10 @@ def _expandable(shape: Shape, column: Column) -> Json:
     if not has_options(column) or column.options is None:
         return {}
     options = option_set(column, column.options, shape.logical_name, column.attribute)
-    shared = {"GlobalOptionSet": options if column.options.is_global else None}
-    return {"OptionSet": options} | (shared if column.kind in {Kind.PICKLIST, Kind.MULTISELECT} else {})
+    expandable: Json = {"OptionSet": options}
+    if column.kind in {Kind.PICKLIST, Kind.MULTISELECT}:
+        expandable["GlobalOptionSet"] = options if column.options.is_global else None
+    return expandable
 
 
 def _lengths(column: Column) -> Json:

@@ -9,7 +9,8 @@ NOON = 12
 class Clock:
     """Stamps rows and the ``Date`` header.
 
-    Runs with the machine's time, shifted by ``advance``; ``set`` stops it at one moment, from where only ``advance`` moves it.
+    Runs with the machine's time, shifted by ``advance``; ``set`` stops it at one moment, from where only ``advance``
+    moves it.
     """
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .schema import Column, Kind, Option, OptionSet
+from .schema import ENGLISH, FRENCH, Column, Kind, Option, OptionSet
 
 FIRST_CODE = 100_000_000
 """Where Dataverse starts to number the options of a custom choice."""
@@ -56,16 +56,14 @@ def days(*names: str) -> list[Column]:
     return [Column(name=name, kind=Kind.DATE, behavior="DateOnly") for name in names]
 
 
-def option_set(name: str, labels: str, *, is_global: bool = False, french: bool = True) -> OptionSet:
-    """Options from labels separated by ``|``; each has a French label too, and one in ten only that.
-
-    Without *french* every option has its English label alone.
-    """
-    options: dict[int, Option] = {}
-    for number, label in enumerate(labels.split("|")):
-        both = {1033: label, 1036: f"{label} (fr)"} if french else {1033: label}
-        options[FIRST_CODE + number] = Option(both)
+def option_set(name: str, labels: str, *, is_global: bool = False) -> OptionSet:
+    """Options from labels separated by ``|``, in English and French; a label after ``~`` exists in French alone."""
+    options = {FIRST_CODE + number: Option(_languages(label)) for number, label in enumerate(labels.split("|"))}
     return OptionSet(name, options, is_global)
+
+
+def _languages(label: str) -> dict[int, str]:
+    return {FRENCH: label[1:]} if label.startswith("~") else {ENGLISH: label, FRENCH: f"{label} (fr)"}
 
 
 def choice(name: str, labels: str, *, table: str, null_share: float = 0.15) -> Column:
@@ -81,7 +79,7 @@ def choices(name: str, labels: str, *, table: str) -> Column:
 
 def yes_no(name: str, *, table: str, labels: tuple[str, str] = ("Yes", "No")) -> Column:
     """A yes/no column; *labels* of true and false."""
-    options = {1: Option({1033: labels[0], 1036: "Oui"}), 0: Option({1033: labels[1], 1036: "Non"})}
+    options = {1: Option({ENGLISH: labels[0], FRENCH: "Oui"}), 0: Option({ENGLISH: labels[1], FRENCH: "Non"})}
     return Column(name=name, kind=Kind.BOOLEAN, options=OptionSet(f"{table}_{name}", options), null_share=0.05)
 
 
@@ -138,8 +136,11 @@ def version() -> Column:
 
 def state(table: str) -> list[Column]:
     """Active or inactive, and why."""
-    states = {0: Option({1033: "Active", 1036: "Actif"}), 1: Option({1033: "Inactive", 1036: "Inactif"})}
-    reasons = {1: Option({1033: "Active", 1036: "Actif"}, 0), 2: Option({1033: "Inactive", 1036: "Inactif"}, 1)}
+    states = {0: Option({ENGLISH: "Active", FRENCH: "Actif"}), 1: Option({ENGLISH: "Inactive", FRENCH: "Inactif"})}
+    reasons = {
+        1: Option({ENGLISH: "Active", FRENCH: "Actif"}, 0),
+        2: Option({ENGLISH: "Inactive", FRENCH: "Inactif"}, 1),
+    }
     return [
         Column(name="statecode", kind=Kind.STATE, options=OptionSet(f"{table}_statecode", states), null_share=0),
         Column(name="statuscode", kind=Kind.STATUS, options=OptionSet(f"{table}_statuscode", reasons), null_share=0),

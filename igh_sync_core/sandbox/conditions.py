@@ -4,14 +4,15 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple, NoReturn
 
 from .filters import Among, Compare, Condition, Junction, Literal, Negation, Text
-from .replies import Refusal, bad_request, unknown_property
+from .replies import refuse, refuse_property
 from .schema import Column, Kind, Shape
 
 Values = Callable[[str], object]
-OPERATORS: Mapping[str, Callable[[object, object], bool]] = {
+OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
     "ge": operator.ge,
     "lt": operator.lt,
@@ -72,13 +73,13 @@ def resolve(condition: Condition, shape: Shape) -> Condition:
 def _column(shape: Shape, path: str, *, also: Mapping[str, Column]) -> Column:
     column = shape.by_name.get(path) or also.get(path)
     if column is None:
-        raise unknown_property(path, shape.logical_name)
+        refuse_property(path, shape.logical_name)
     return column
 
 
 def _fitted(column: Column, name: str, constant: Literal) -> Literal:
     if constant.kind not in FITTING.get(column.edm, {"number", "null"}):
-        raise _incompatible(column.edm, EDM_OF_LITERAL.get(constant.kind, "Edm.String"), name)
+        _refuse_types(column.edm, EDM_OF_LITERAL.get(constant.kind, "Edm.String"), name)
     if constant.kind in {"moment", "day"}:
         return Literal(constant.kind, canon(str(constant.value)) if column.kind is Kind.DATETIME else constant.value)
     if column.edm == "Edm.Guid" and constant.value is not None:
@@ -86,9 +87,9 @@ def _fitted(column: Column, name: str, constant: Literal) -> Literal:
     return constant
 
 
-def _incompatible(left: str, right: str, name: str) -> Refusal:
+def _refuse_types(left: str, right: str, name: str) -> NoReturn:
     kind = {"eq": "Equal", "ne": "NotEqual"}.get(name, "GreaterThanOrEqual")
-    return bad_request(
+    refuse(
         "A binary operator with incompatible types was detected. "
         f"Found operand types '{left}' and '{right}' for operator kind '{kind}'."
     )
@@ -102,8 +103,8 @@ def canon(moment: str) -> str:
     """
     try:
         parsed = datetime.fromisoformat(moment)
-    except ValueError as exc:
-        raise bad_request(f"Unrecognized 'Edm.DateTimeOffset' literal '{moment}'.") from exc
+    except ValueError:
+        refuse(f"Unrecognized 'Edm.DateTimeOffset' literal '{moment}'.")
     aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     return aware.astimezone(UTC).isoformat().removesuffix("+00:00")
 
@@ -127,9 +128,14 @@ def matches(condition: Condition, values: Values) -> bool:
 
 def _among(condition: Among, value: object) -> bool:
     if condition.function == "In":
-        return value is not None and _folded(value) in {each.casefold() for each in condition.values}
+        return value is not None and _folded(value) in _wanted(condition.values)
     held = set(str(value).split(",")) if value is not None else set()
     return held.isdisjoint(condition.values) is (condition.function == "DoesNotContainValues")
+
+
+@lru_cache(maxsize=64)
+def _wanted(values: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(value.strip("{}").casefold() for value in values)
 
 
 def _text(function: str, value: object, text: str) -> bool:
@@ -185,6 +191,7 @@ def narrow(condition: Condition | None, key: str) -> Narrowed:
 
 
 def _keys(condition: Condition, key: str) -> frozenset[str] | None:
+    """Keys that *condition* is limited to, or None."""
     match condition:
         case Compare(path=path, operator="eq", literal=constant) if path == key and constant.value is not None:
             return frozenset({str(constant.value).lower()})
@@ -193,7 +200,8 @@ def _keys(condition: Condition, key: str) -> frozenset[str] | None:
         case Junction(operator="or", parts=parts):
             found = [_keys(part, key) for part in parts]
             return None if None in found else frozenset().union(*(keys for keys in found if keys))
-    return None
+        case _:
+            return None
 
 
 def _floors(parts: tuple[Condition, ...], name: str) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """The control door: a parent process changes a running sandbox through ``/sandbox/…`` on the same port.
 
-``POST /sandbox/change`` ``{"changed": 0.01, "deleted": 0.002, "inserted": 0.001, "entities": null}`` — shares of each table's rows;
-``POST /sandbox/latency`` ``{"seconds": 0.05}``; ``GET /sandbox/requests`` for counters. Loopback only, without login.
+``POST /sandbox/change`` ``{"changed": 0.01, "deleted": 0.002, "inserted": 0.001, "entities": null}`` — shares of each
+table's rows; ``POST /sandbox/latency`` ``{"seconds": 0.05}``; ``GET /sandbox/requests`` for counters. Loopback only,
+without login.
 """
 
 from collections import Counter
@@ -10,6 +11,7 @@ from random import Random
 
 from msgspec import DecodeError, Struct, ValidationError, json
 
+from .chance import seeded
 from .organisation import Organisation
 from .replies import Reply
 from .routes import Request
@@ -58,7 +60,8 @@ class Control:
                 return {"seconds": self._sandbox.latency_s}
             case "GET", "requests":
                 return self._counters()
-        raise KeyError(name)
+            case _:
+                raise KeyError(name)
 
     def _counters(self) -> dict[str, object]:
         log = list(self._sandbox.log)
@@ -85,7 +88,7 @@ def change_rows(organisation: Organisation, change: Change) -> Counter[str]:
     Returns:
         How many rows were ``changed``, ``deleted`` and ``inserted``.
     """
-    random = Random(change.seed)  # noqa: S311 - which rows change is no secret
+    random = seeded(change.seed)
     done: Counter[str] = Counter()
     targets = {
         target for table in organisation.tables.values() for column in table.shape.columns for target in column.targets

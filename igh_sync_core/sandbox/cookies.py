@@ -1,7 +1,8 @@
 """Positions in a result, as the links that the server hands out carry them.
 
-A *cookie* names the last row of a page by the values of the order columns and the key, so it stays right when rows come and go
-between two pages. A *delta token* is ``<version>!<date>``. Both are parsed strictly: a client that re-encodes a link is refused.
+A *cookie* names the last row of a page by the values of the order columns and the key, so it stays right when rows
+come and go between two pages. A *delta token* is ``<version>!<date>``. Both are parsed strictly: a client that
+re-encodes a link is refused.
 """
 
 import re
@@ -11,12 +12,12 @@ from html import escape, unescape
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from .replies import Refusal, bad_request
+from .replies import refuse
 
 OUTER = re.compile(r'<cookie pagenumber="(\d+)" pagingcookie="([^"]*)" istracking="(True|False)" />')
 INNER = re.compile(r'<cookie page="\d+">((?:<\w+ [^<>]* />)+)</cookie>')
 PART = re.compile(r'<(\w+) (?:last="([^"]*)" first="[^"]*"|lastnull="1" firstnull="1") />')
-TOKEN_TIME = "%m/%d/%Y %H:%M:%S"  # noqa: S105 - a form of dates
+ISSUED_FORM = "%m/%d/%Y %H:%M:%S"
 
 
 class Place(NamedTuple):
@@ -56,9 +57,9 @@ def bake(cookie: Cookie) -> str:
 
 
 def _part(place: Place) -> str:
-    if place.last is None or place.first is None:
+    if place.last is None:
         return f'<{place.name} lastnull="1" firstnull="1" />'
-    return f'<{place.name} last="{escape(place.last)}" first="{escape(place.first)}" />'
+    return f'<{place.name} last="{escape(place.last)}" first="{escape(place.first or "")}" />'
 
 
 def _quote_lower(text: str) -> str:
@@ -74,7 +75,7 @@ def read_cookie(text: str) -> Cookie:
     outer = OUTER.fullmatch(text)
     inner = INNER.fullmatch(unquote(outer[2])) if outer else None
     if outer is None or inner is None:
-        raise Refusal(400, "0x80040201", "Invalid XML.")
+        refuse("Invalid XML.", "0x80040201", status=400)
     places = tuple(Place(name, _value(last), None) for name, last in PART.findall(inner[1]))
     return Cookie(int(outer[1]), places, outer[3] == "True")
 
@@ -86,12 +87,12 @@ def _value(last: str) -> str | None:
 def check_order(cookie: Cookie, names: Sequence[str]) -> None:
     """Refuse a cookie that was made for other order columns."""
     if [place.name for place in cookie.places] != list(names):
-        raise bad_request("Order by columns do not match those in paging cookie.", "0x80041129")
+        refuse("Order by columns do not match those in paging cookie.", "0x80041129")
 
 
 def write_token(token: DeltaToken) -> str:
     """*token* as the value of ``$deltatoken`` in a link."""
-    return _quote_lower(f"{token.version}!{token.issued.strftime(TOKEN_TIME)}")
+    return _quote_lower(f"{token.version}!{token.issued.strftime(ISSUED_FORM)}")
 
 
 def read_token(text: str) -> DeltaToken:
@@ -102,6 +103,6 @@ def read_token(text: str) -> DeltaToken:
     """
     version, _, issued = text.partition("!")
     try:
-        return DeltaToken(int(version), datetime.strptime(issued, TOKEN_TIME).replace(tzinfo=UTC))
-    except ValueError as exc:
-        raise bad_request("The delta token is invalid.", "0x80040203") from exc
+        return DeltaToken(int(version), datetime.strptime(issued, ISSUED_FORM).replace(tzinfo=UTC))
+    except ValueError:
+        refuse("The delta token is invalid.", "0x80040203")

@@ -1,7 +1,8 @@
 """Writing ``$metadata``: the organisation's definitions as CSDL, with the oddities of the real document.
 
-One schema with an alias; abstract bases whose keys are repeated but whose properties are not; no lengths, no nullability; lookups
-without navigation, several navigations on one lookup; bindings to a set ``owners`` that does not exist; a byte order mark.
+One schema with an alias; abstract bases whose keys are repeated but whose properties are not; no lengths, no
+nullability; lookups without navigation, several navigations on one lookup; bindings to a set ``owners`` that does not
+exist; a byte order mark.
 """
 
 from collections.abc import Iterable, Mapping

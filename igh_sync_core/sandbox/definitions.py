@@ -1,20 +1,22 @@
-"""Answers of the metadata endpoints: ``EntityDefinitions``, ``RelationshipDefinitions``, ``GlobalOptionSetDefinitions``.
+"""Answers of the metadata endpoints: definitions of tables, columns, relationships and global choices.
 
 Lists are never paged. Only ``$select``, ``$filter`` (``eq ne and or``) and ``$expand`` are understood, as in Dataverse.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from .attributes import CRM, Definition, define
 from .conditions import matches
 from .filters import parse
 from .labels import Json, label, metadata_id, option_set
-from .organisation import Organisation, Table
+from .organisation import Organisation
 from .query import split
 from .relationships import many_to_many, one_to_many
-from .replies import Refusal, Reply, bad_request, json_reply, unknown_property, unknown_segment
-from .schema import Shape
+from .replies import Reply, json_reply, refuse, refuse_property, refuse_segment
+from .schema import ENGLISH, FRENCH, Shape
+from .table import Table
 
 SEGMENT = re.compile(r"(?P<name>[\w.]+)(?:\((?:(?P<by>\w+)=)?'?(?P<key>[^']*?)'?\))?")
 KNOWN = frozenset({"$select", "$filter", "$expand"})
@@ -58,17 +60,17 @@ class Definitions:
         return self._below(table, segments[1:], options)
 
     def _table(self, key: str) -> Table:
-        for table in self._organisation.tables.values():
-            if key in {table.logical_name, metadata_id("entity", table.logical_name)}:
-                return table
-        raise Refusal(404, "0x80060888", f"Could not find an entity with name {key}.")
+        tables = self._organisation.tables.values()
+        ids = {metadata_id("entity", table.logical_name): table for table in tables}
+        found = self._organisation.tables.get(key) or ids.get(key)
+        return found or refuse(f"Could not find an entity with name {key}.", status=404)
 
     def _entity(self, table: Table) -> Json:
         return entity(table.shape)
 
     def _expand_entity(self, item: Json, name: str, options: Mapping[str, str]) -> object:
         if name not in EXPANDABLE:
-            raise unknown_property(name, "EntityMetadata")
+            refuse_property(name, "EntityMetadata")
         table = self._organisation.tables[str(item["LogicalName"])]
         return self._below(table, [(name, "", "")], options)
 
@@ -79,15 +81,20 @@ class Definitions:
         if name == "Attributes":
             cast = segments[1][0].removeprefix(CRM) if len(segments) > 1 else ""
             return _attributes(table, key, cast, options)
-        items = {
-            "ManyToManyRelationships": self._many_to_many,
-            "OneToManyRelationships": lambda t: self._one_to_many("ReferencedEntity", t),
-            "ManyToOneRelationships": lambda t: self._one_to_many("ReferencingEntity", t),
-            "Keys": lambda _: [],
-        }.get(name)
-        if items is None:
-            raise unknown_segment(name)
-        return _list(items(table), options, _expand_nothing)
+        return _list(self._related(table, name), options, _expand_nothing)
+
+    def _related(self, table: Table, name: str) -> list[Json]:
+        match name:
+            case "ManyToManyRelationships":
+                return self._many_to_many(table)
+            case "OneToManyRelationships":
+                return self._one_to_many("ReferencedEntity", table)
+            case "ManyToOneRelationships":
+                return self._one_to_many("ReferencingEntity", table)
+            case "Keys":
+                return []
+            case _:
+                return refuse_segment(name)
 
     def _many_to_many(self, table: Table) -> list[Json]:
         ends = ("Entity1LogicalName", "Entity2LogicalName")
@@ -114,10 +121,10 @@ class Definitions:
         }
         if not key:
             return _list(list(found.values()), options, _expand_nothing)
-        for one in found.values():
-            if key in {one["Name"], one["MetadataId"]}:
-                return _one(one, options, _expand_nothing)
-        raise Refusal(404, "0x80060888", f"Could not find an optionset with name {key}.")
+        one = next((one for one in found.values() if key in {one["Name"], one["MetadataId"]}), None)
+        return _one(
+            one or refuse(f"Could not find an optionset with name {key}.", status=404), options, _expand_nothing
+        )
 
 
 def entity(shape: Shape) -> Json:
@@ -155,7 +162,7 @@ def entity(shape: Shape) -> Json:
         "IntroducedVersion": "1.0.0.0",
         "CreatedOn": "1900-01-01T00:00:00Z",
         "ModifiedOn": "2024-06-01T02:41:52Z",
-        "DisplayName": label({1033: name.removeprefix("vin_"), 1036: f"{name} (fr)"}, "entity", name),
+        "DisplayName": label({ENGLISH: name.removeprefix("vin_"), FRENCH: f"{name} (fr)"}, "entity", name),
     }
 
 
@@ -171,16 +178,14 @@ def _attributes(table: Table, key: str, cast: str, options: Mapping[str, str]) -
     def expand(item: Json, name: str, nested: Mapping[str, str]) -> object:
         inner = expandable[str(item["LogicalName"])]
         if name not in inner:
-            raise unknown_property(name, f"{cast or 'AttributeMetadata'}")
+            refuse_property(name, f"{cast or 'AttributeMetadata'}")
         value = inner[name]
         return _one(value, nested, _expand_nothing) if isinstance(value, dict) else value
 
     if not key:
         return _list(list(items.values()), options, expand)
-    for item in items.values():
-        if key in {item["LogicalName"], item["MetadataId"]}:
-            return _one(item, options, expand)
-    raise Refusal(404, "0x80060888", f"Could not find an attribute with name {key}.")
+    one = next((item for item in items.values() if key in {item["LogicalName"], item["MetadataId"]}), None)
+    return _one(one or refuse(f"Could not find an attribute with name {key}.", status=404), options, expand)
 
 
 def _attribute(table: Table, definition: Definition, *, is_cast: bool) -> Json:
@@ -193,13 +198,13 @@ def _attribute(table: Table, definition: Definition, *, is_cast: bool) -> Json:
 
 
 def _expand_nothing(_item: Json, name: str, _options: Mapping[str, str]) -> object:
-    raise bad_request(f"The property '{name}' cannot be expanded.")
+    refuse(f"The property '{name}' cannot be expanded.")
 
 
 def _segment(text: str) -> tuple[str, str, str]:
     found = SEGMENT.fullmatch(text)
     if found is None:
-        raise unknown_segment(text)
+        refuse_segment(text)
     return found["name"], found["by"] or "", found["key"] or ""
 
 
@@ -207,7 +212,7 @@ def _options(query: str) -> dict[str, str]:
     options = dict(split(query))
     for name in options:
         if name not in KNOWN and not name.startswith("@"):
-            raise bad_request(f"The query parameter {name} is not supported")
+            refuse(f"The query parameter {name} is not supported")
     return options
 
 
@@ -234,15 +239,15 @@ def _list(items: Iterable[Json], options: Mapping[str, str], expand: Expand) -> 
 def _filtered(items: Sequence[Json], text: str) -> Iterator[Json]:
     function = re.search(r"\b(startswith|endswith|contains)\s*\(", text)
     if function:
-        raise bad_request(f'The "{function[1]}" function isn\'t supported for Metadata Entities.', "0x8006088a")
+        refuse(f'The "{function[1]}" function isn\'t supported for Metadata Entities.', "0x8006088a")
     condition = parse(text)
-    return (item for item in items if matches(condition, lambda path, item=item: _value(item, path)))
+    return (item for item in items if matches(condition, partial(_value, item)))
 
 
 def _value(item: Mapping[str, object], path: str) -> object:
     name, _, rest = path.partition("/")
     if name not in item:
-        raise unknown_property(name, "MetadataBase")
+        refuse_property(name, "MetadataBase")
     value = item[name]
     return _value(value, rest) if rest and isinstance(value, Mapping) else value
 
@@ -252,7 +257,7 @@ def _one(item: Json, options: Mapping[str, str], expand: Expand) -> Json:
     names = [name.strip() for name in options.get("$select", "").split(",") if name.strip()]
     unknown = [name for name in names if name not in item]
     if unknown:
-        raise unknown_property(unknown[0], str(item.get("@odata.type", "EntityMetadata")).rpartition(".")[2])
+        refuse_property(unknown[0], str(item.get("@odata.type", "EntityMetadata")).rpartition(".")[2])
     wanted = {"@odata.type", *names, "MetadataId"} if names else set(item)
     expansions = _expansions(options.get("$expand", ""))
     return {name: value for name, value in item.items() if name in wanted} | {

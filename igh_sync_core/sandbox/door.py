@@ -9,7 +9,7 @@ from .replies import Reply
 from .routes import Request
 from .service import Sandbox
 
-CHUNK = 1 << 18
+CHUNK = 1 << 20
 """Bytes handed to the server at a time, so that large pages flow instead of piling up."""
 
 Message = MutableMapping[str, Any]

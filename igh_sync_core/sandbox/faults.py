@@ -1,6 +1,7 @@
 """Faults to inject: what the network, the gateway or a busy server does to a reply."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from threading import Lock
 from typing import Literal
 
@@ -27,9 +28,9 @@ class Fault:
     """Something that goes wrong with requests.
 
     Attributes:
-        kind: ``throttle`` (429), ``status`` (500 is a SQL timeout in JSON, other codes a gateway's HTML), ``slow`` first byte,
-            ``cut`` body, ``not_json`` with 200, ``missing_value``, ``loop`` and ``foreign_link`` (next links), ``duplicates``
-            (the first row of a page comes twice), ``fewer`` rows than asked.
+        kind: ``throttle`` (429), ``status`` (500 is a SQL timeout in JSON, other codes a gateway's HTML), ``slow``
+            first byte, ``cut`` body, ``not_json`` with 200, ``missing_value``, ``loop`` and ``foreign_link`` (next
+            links), ``duplicates`` (the first row of a page comes twice), ``fewer`` rows than asked.
         match: Part of path and query; "" matches all.
         times: Requests to spoil.
         skip: Matching requests to leave alone first.
@@ -91,10 +92,11 @@ def replacement(fault: Fault) -> Reply | None:
         return Reply(200, b"<html><body>Please sign in</body></html>", {"Content-Type": "text/html"})
     if fault.kind != "status":
         return None
-    if fault.status == 500:  # noqa: PLR2004 - the one status whose body is JSON
+    if fault.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return Refusal(500, "0x80044151", "SQL timeout expired.").reply(is_annotated=False)
     body = GATEWAY.format(fault.status, REASONS.get(fault.status, "Error")).encode()
-    return Reply(fault.status, body, {"Content-Type": "text/html"} | (retry if fault.status == 503 else {}))  # noqa: PLR2004
+    named = retry if fault.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return Reply(fault.status, body, {"Content-Type": "text/html", **named})
 
 
 def spoil(fault: Fault, reply: Reply) -> None:

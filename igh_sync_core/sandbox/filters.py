@@ -1,17 +1,18 @@
 """The ``$filter`` language: from text to a tree of conditions.
 
-Understood: ``eq ne gt ge lt le and or not ()``, ``contains startswith endswith``, and the functions ``In``, ``ContainValues`` and
-``DoesNotContainValues`` of ``Microsoft.Dynamics.CRM``. What the trees mean is in ``conditions``.
+Understood: ``eq ne gt ge lt le and or not ()``, ``contains startswith endswith``, and the functions ``In``,
+``ContainValues`` and ``DoesNotContainValues`` of ``Microsoft.Dynamics.CRM``. What the trees mean is in
+``conditions``.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple
 
 from msgspec import DecodeError, json
 
-from .replies import bad_request
+from .replies import refuse
 
 CRM: Final = "Microsoft.Dynamics.CRM."
 MAX_CONDITIONS: Final = 500
@@ -90,7 +91,7 @@ def parse(text: str, aliases: Mapping[str, str] | None = None) -> Condition:
     parser.expect("")
     if parser.conditions > MAX_CONDITIONS:
         message = f"Number of conditions in query exceeded maximum limit of {MAX_CONDITIONS}."
-        raise bad_request(message, "0x8004430C")
+        refuse(message, "0x8004430C")
     return condition
 
 
@@ -100,7 +101,7 @@ def _tokens(text: str) -> list[Token]:
     while at < end:
         found = TOKEN.match(text, at)
         if found is None:
-            raise bad_request(f"Syntax error: character '{text[at]}' is not valid at position {at} in '{text}'.")
+            refuse(f"Syntax error: character '{text[at]}' is not valid at position {at} in '{text}'.")
         tokens.append((str(found.lastgroup), found[str(found.lastgroup)]))
         at = found.end()
     return [*tokens, ("end", "")]
@@ -124,7 +125,7 @@ class _Parser:
     def expect(self, text: str) -> None:
         kind, found = self.take()
         if found != text or (not text and kind != "end"):
-            raise bad_request(f"Syntax error: '{text or 'end of filter'}' expected, '{found}' found.")
+            refuse(f"Syntax error: '{text or 'end of filter'}' expected, '{found}' found.")
 
     def disjunction(self) -> Condition:
         return self._joined("or", self.conjunction)
@@ -132,11 +133,11 @@ class _Parser:
     def conjunction(self) -> Condition:
         return self._joined("and", self.term)
 
-    def _joined(self, operator: str, part: "type | object") -> Condition:
-        parts = [part()]  # type: ignore[operator]
+    def _joined(self, operator: str, part: Callable[[], Condition]) -> Condition:
+        parts = [part()]
         while self.peek() == operator:
             self.take()
-            parts.append(part())  # type: ignore[operator]
+            parts.append(part())
         return parts[0] if len(parts) == 1 else Junction(operator, tuple(parts))
 
     def term(self) -> Condition:
@@ -148,27 +149,27 @@ class _Parser:
             self.expect(")")
             return inner
         if kind != "name":
-            raise bad_request(f"Syntax error: a property name was expected, '{text}' found.")
+            refuse(f"Syntax error: a property name was expected, '{text}' found.")
         return self._function(text) if self.peek() == "(" else self._comparison(text)
 
     def _comparison(self, path: str) -> Condition:
         operator = self.take()[1]
         if operator not in {"eq", "ne", "gt", "ge", "lt", "le"}:
-            raise bad_request(f"The query operator '{operator}' is not supported.")
+            refuse(f"The query operator '{operator}' is not supported.")
         self.conditions += 1
         return Compare(path, operator, self._literal())
 
     def _literal(self) -> Literal:
         kind, text = self.take()
         if text.startswith("@"):
-            return _Parser(_tokens(self._alias(text)), {})._literal()  # noqa: SLF001 - its own class
+            return literal(*_tokens(self._alias(text))[0])
         if kind == "name" and self._tokens[self._at][0] == "string":
             return Literal("string", _unquote(self.take()[1]))
         return literal(kind, text)
 
     def _alias(self, name: str) -> str:
         if name not in self._aliases:
-            raise bad_request(f"The parameter alias '{name}' has no value.")
+            refuse(f"The parameter alias '{name}' has no value.")
         return self._aliases[name]
 
     def _function(self, name: str) -> Condition:
@@ -177,7 +178,7 @@ class _Parser:
             return self._text(name)
         if name in {f"{CRM}In", f"{CRM}ContainValues", f"{CRM}DoesNotContainValues"}:
             return self._among(name.removeprefix(CRM))
-        raise bad_request(f"An unknown function with name '{name}' was found.")
+        return refuse(f"An unknown function with name '{name}' was found.")
 
     def _text(self, name: str) -> Condition:
         path = self.take()[1]
@@ -217,7 +218,7 @@ def literal(kind: str, text: str) -> Literal:
         return Literal("bool", text == "true")
     if text == "null":
         return Literal("null", None)
-    raise bad_request(f"Could not find a property named '{text}' or a literal of that form.")
+    return refuse(f"Could not find a property named '{text}' or a literal of that form.")
 
 
 def _unquote(text: str) -> str:
@@ -228,9 +229,9 @@ def _list(text: str) -> tuple[str, ...]:
     """``['a','b']`` or ``["a","b"]``; an apostrophe inside single quotes breaks it, as it does in Dataverse."""
     if "'" in text and '"' not in text:
         if re.fullmatch(r"\[\s*('[^']*'\s*(,\s*'[^']*'\s*)*)?\]", text) is None:
-            raise bad_request("Invalid JSON. A comma character ',' was expected in scope 'Array'.")
+            refuse("Invalid JSON. A comma character ',' was expected in scope 'Array'.")
         return tuple(re.findall(r"'([^']*)'", text))
     try:
         return tuple(json.decode(text, type=list[str]))
     except DecodeError as exc:
-        raise bad_request(f"Invalid JSON. {exc}") from exc
+        refuse(f"Invalid JSON. {exc}")

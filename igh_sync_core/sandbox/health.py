@@ -32,27 +32,28 @@ from .organisation import ManyToMany
 from .schema import Column, Kind, Shape
 
 REGIONS = option_set("vin_whoregion", "African|Americas|South-East Asia|European|Eastern Mediterranean", is_global=True)
-STAGES = "Discovery|Preclinical|Phase 1|Phase 2|Phase 3|Registration|Approved|Stopped"
+STAGES = "Discovery|Preclinical|Phase 1|Phase 2|Phase 3|Registration|Approved|Stopped|~Abandonné"
 GRADES = "Low|Medium|High|Not assessed"
 
 CANDIDATE_CHOICES = (
-    "producttype", "developmentstatus", "highestphase", "mechanism", "modality", "route", "formulation", "targetpathogen",
+    "producttype", "developmentstatus", "highestphase", "mechanism", "modality", "route", "formulation", "pathogen",
     "evidence", "riskrating", "accessplan", "ipstatus", "coldchain", "pricingtier", "reviewstatus", "confidentiality",
     "manufacturing", "regulatorypath", "prequalification", "genderfocus", "useclassification", "dosing", "endemicity",
 )  # fmt: skip
 
 
-def custom(logical_name: str, entity_set: str, *groups: Iterable[Column], **overrides: object) -> Shape:
+def custom(logical_name: str, entity_set: str, *groups: Iterable[Column], is_tracked: bool = True) -> Shape:
     """A custom, user-owned table whose name column is ``vin_name``."""
     own = [column for group in groups for column in group]
     key = Column(name=f"{logical_name}id", kind=Kind.GUID)
-    columns = [title("vin_name"), *own, key, *audit(), *owned(), *state(logical_name), *housekeeping()]
-    shape = Shape(
-        logical_name=logical_name, entity_set=entity_set, key=key.name, columns=columns, primary_name="vin_name"
+    return Shape(
+        logical_name=logical_name,
+        entity_set=entity_set,
+        key=key.name,
+        columns=[title("vin_name"), *own, key, *audit(), *owned(), *state(logical_name), *housekeeping()],
+        primary_name="vin_name",
+        is_tracked=is_tracked,
     )
-    for name, value in overrides.items():
-        setattr(shape, name, value)
-    return shape
 
 
 def candidate() -> Shape:
@@ -147,23 +148,49 @@ def pipeline() -> list[Shape]:
             [lookup("vin_disease", "vin_disease", navigation="vin_Disease"), *memos("vin_description")],
             [*money("vin_price"), *currency(), lookup("vin_manufacturer", "account", navigation="vin_Manufacturer")],
         ),
-        custom("vin_disease", "vin_diseases", texts("vin_icdcode"), decimals("vin_dalys"), memos("vin_description"), [health]),
+        custom(
+            "vin_disease",
+            "vin_diseases",
+            texts("vin_icdcode"),
+            decimals("vin_dalys"),
+            memos("vin_description"),
+            [health],
+        ),
         custom("vin_source", "vin_sources", texts("vin_url", "vin_publisher"), days("vin_publishedon"), [managed]),
         custom("vin_rdstage", "vin_rdstages", plain(Kind.INTEGER, "vin_order"), memos("vin_definition")),
-        custom("vin_rdstageproduct", "vin_rdstageproducts", product_stage, decimals("vin_cost", "vin_probability"), days("vin_reachedon")),
-        custom("vin_rdpriority", "vin_rdpriorities", texts("vin_code"), plain(Kind.INTEGER, "vin_year"), memos("vin_text"), is_tracked=False),
+        custom(
+            "vin_rdstageproduct",
+            "vin_rdstageproducts",
+            product_stage,
+            decimals("vin_cost", "vin_probability"),
+            days("vin_reachedon"),
+        ),
+        custom(
+            "vin_rdpriority",
+            "vin_rdpriorities",
+            texts("vin_code"),
+            plain(Kind.INTEGER, "vin_year"),
+            memos("vin_text"),
+            is_tracked=False,
+        ),
         custom("vin_archetype", "vin_archetypes", decimals("vin_cost"), plain(Kind.DOUBLE, "vin_successrate")),
         without_times(custom("vin_clinicalusestatus", "vin_clinicalusestatuses", texts("vin_code"), is_tracked=False)),
         custom("vin_country", "vin_countries", country, [health]),
         custom("vin_region", "vin_regions", texts("vin_code"), is_tracked=False),
-        custom("vin_capparameter", "vin_capparameters", decimals("vin_value", precision=10), texts("vin_unit"), is_tracked=False),
+        custom(
+            "vin_capparameter",
+            "vin_capparameters",
+            decimals("vin_value", precision=10),
+            texts("vin_unit"),
+            is_tracked=False,
+        ),
         custom(
             "vin_developer",
             "vin_developers",
             [lookup("vin_account", "account", navigation="vin_Account"), *texts("vin_websiteurl")],
             [choice("vin_sector", "Public|Private|Academic|Non-profit", table="vin_developer")],
         ),
-    ]  # fmt: skip
+    ]
 
 
 def without_times(shape: Shape) -> Shape:
@@ -186,8 +213,7 @@ def many_to_many() -> list[ManyToMany]:
         "vin_vin_clinicaltrial_vin_country": ("vin_clinicaltrial", "vin_country"),
     }
     return [
-        ManyToMany(name.replace("vin_", "vin_", 1), name, first, f"{first}id", second, f"{second}id")
-        for name, (first, second) in ends.items()
+        ManyToMany(name, name, first, f"{first}id", second, f"{second}id") for name, (first, second) in ends.items()
     ]
 
 

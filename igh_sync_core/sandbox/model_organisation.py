@@ -21,8 +21,8 @@ WEIGHTS: Mapping[str, int] = MappingProxyType({
 
 CAPS: Mapping[str, int] = MappingProxyType({
     "vin_disease": 300, "vin_rdstage": 12, "vin_rdpriority": 150, "vin_archetype": 40, "vin_clinicalusestatus": 8,
-    "vin_country": 200, "vin_region": 20, "vin_capparameter": 60, "transactioncurrency": 6, "systemuser": 400, "team": 25,
-    "businessunit": 4, "organization": 1,
+    "vin_country": 200, "vin_region": 20, "vin_capparameter": 60, "transactioncurrency": 6, "systemuser": 400,
+    "team": 25, "businessunit": 4, "organization": 1,
 })  # fmt: skip
 """Largest sizes of the tables that stay small; half of a small organisation is theirs at most."""
 

@@ -4,16 +4,16 @@ Every public method takes the one lock, so a test's thread and the server's may 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from random import Random
-from threading import RLock
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple
 
+from .chance import seeded
 from .clock import Clock
-from .edm import cast
+from .editing import Editing
 from .population import Population, populate
-from .rows import Pointer, Row, Rows
-from .schema import KIND_OF_EDM, POINTING, Column, Kind, Option, OptionSet, Shape, retype
+from .records import Pointer, Row
+from .rows import Rows
+from .schema import POINTING, Column, Kind, Shape
+from .table import Table
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -29,47 +29,7 @@ class ManyToMany(NamedTuple):
     attribute2: str
 
 
-class ColumnFacets(TypedDict, total=False):
-    """What ``add_column`` takes beside name and type; see ``Column``."""
-
-    kind: Kind
-    options: OptionSet
-    targets: tuple[str, ...]
-    navigations: tuple[str, ...]
-    max_length: int
-    precision: int
-    behavior: str
-    fixed: object
-
-
-@dataclass(slots=True)
-class Table:
-    """One table: definition, rows, and the rules that decide which of them the sync user sees.
-
-    Attributes:
-        oldest_token: Delta tokens of a smaller version have expired.
-        hidden: Keys that row security keeps from the user.
-        secured: Columns that column security empties.
-    """
-
-    shape: Shape
-    rows: Rows
-    oldest_token: int = 0
-    hidden: set[str] = field(default_factory=set)
-    secured: set[str] = field(default_factory=set)
-
-    @property
-    def logical_name(self) -> str:
-        """``vin_candidate``."""
-        return self.shape.logical_name
-
-    @property
-    def entity_set(self) -> str:
-        """``vin_candidates``."""
-        return self.shape.entity_set
-
-
-class Organisation:
+class Organisation(Editing):
     """Tables by logical name, one row version counter, one clock.
 
     Args:
@@ -89,19 +49,16 @@ class Organisation:
         relationships: Sequence[ManyToMany] = (),
         source: bytes | None = None,
     ) -> None:
-        self.lock = RLock()
+        super().__init__(source)
         self.clock = Clock()
         self.expired_token_returns_everything = False
         self.relationships = tuple(relationships)
-        self.source = source
         self.version = 1_000_000
-        self.metadata_version = 6_012_567
         self._populations: dict[str, Population] = {}
         for number, shape in enumerate(shapes):
             self._settle(shape, number, counts.get(shape.logical_name, 0), seed)
-        self.tables: dict[str, Table] = {}
         for shape in sorted(shapes, key=lambda shape: shape.mirrors is not None):
-            self.tables[shape.logical_name] = Table(shape, self._rows(shape, seed))
+            self.tables[shape.logical_name] = self._table(shape, seed)
         self.by_set = {table.entity_set: table for table in self.tables.values() if table.entity_set}
 
     def _settle(self, shape: Shape, number: int, count: int, seed: int) -> None:
@@ -110,21 +67,22 @@ class Organisation:
             number=number,
             count=count,
             first_version=self.version + 1,
-            random=Random(f"{seed}/{shape.logical_name}"),  # noqa: S311 - looks of keys
+            random=seeded(seed, shape.logical_name),
         )
         self.version += count
 
-    def _rows(self, shape: Shape, seed: int) -> Rows:
+    def _table(self, shape: Shape, seed: int) -> Table:
         if shape.mirrors is not None:
-            return self.tables[shape.mirrors].rows
+            shown = self.tables[shape.mirrors]
+            return Table(shape, shown.rows, hidden=shown.hidden)
         pairs = self._pairs(shape, seed) if shape.is_intersect else ()
-        return Rows(shape, self._populations, seed=seed, pairs=pairs)
+        return Table(shape, Rows(shape, self._populations, seed=seed, pairs=pairs))
 
     def _pairs(self, shape: Shape, seed: int) -> Pairs:
         """Distinct pairs of slots, one per variant of an N:N table."""
         first, second = (self._populations[column.targets[0]].slots for column in shape.ends)
         count = min(256, first * second, self._populations[shape.logical_name].count)
-        chosen = Random(f"{seed}/{shape.logical_name}/pairs").sample(range(first * second), count)  # noqa: S311
+        chosen = seeded(seed, shape.logical_name, "pairs").sample(range(first * second), count)
         return tuple(divmod(pair, second) for pair in chosen)
 
     def table_of_set(self, entity_set: str) -> Table | None:
@@ -158,7 +116,7 @@ class Organisation:
             rows = self.tables[entity].rows
             given = dict(values or {})
             key = str(given.pop(rows.shape.key, None) or self._new_key(rows)).lower()
-            full: dict[str, object] = {column.name: column.fixed for column in rows.shape.columns}
+            full = {column.name: _default(column) for column in rows.shape.columns}
             full |= self._stamps(rows.shape, created=True) | self._checked(rows.shape, given)
             rows.insert(Row(key, self.next_version(), _without_keys(full, rows.shape)))
             return key
@@ -207,6 +165,13 @@ class Organisation:
         found = next((target for target in known if self.tables[target].rows.find(key) is not None), None)
         return Pointer(found or (column.targets or ("",))[0], key)
 
+    def expire_delta_tokens(self, entity: str | None = None) -> None:
+        """Refuse every delta token handed out so far, of one table or of all."""
+        with self.lock:
+            oldest = self.next_version()
+            for table in self.tables.values() if entity is None else [self.tables[entity]]:
+                table.oldest_token = oldest
+
     def keys(self, entity: str) -> list[str]:
         """Keys of all rows, in key order."""
         with self.lock:
@@ -227,71 +192,12 @@ class Organisation:
         with self.lock:
             return self.tables[entity].rows.count()
 
-    def add_column(self, entity: str, name: str, edm_type: str, **facets: Unpack[ColumnFacets]) -> None:
-        """Add a column; existing rows hold ``fixed``, or nothing, and are not touched."""
-        with self.lock:
-            kind = facets.pop("kind", KIND_OF_EDM[edm_type])
-            column = Column(name=name, kind=kind, **facets)
-            self._change_schema(entity, column)
-            self.tables[entity].rows.edit(lambda values: values.update({name: column.fixed}))
 
-    def remove_column(self, entity: str, name: str) -> None:
-        """Remove a column and its values."""
-        with self.lock:
-            self.tables[entity].shape.drop(name)
-            self._schema_changed()
-            self.tables[entity].rows.edit(lambda values: values.pop(name, None) and None)
-
-    def change_type(self, entity: str, name: str, edm_type: str) -> None:
-        """Give a column another type; values that fit no more become null."""
-        with self.lock:
-            self._change_schema(entity, retype(self.tables[entity].shape.by_name[name], edm_type))
-            self.tables[entity].rows.edit(lambda values: values.update({name: cast(values.get(name), edm_type)}))
-
-    def _change_schema(self, entity: str, column: Column) -> None:
-        self.tables[entity].shape.put(column)
-        self._schema_changed()
-
-    def _schema_changed(self) -> None:
-        self.metadata_version += 1
-        self.source = None
-
-    def set_change_tracking(self, entity: str, on: bool) -> None:  # noqa: FBT001 - reads as the maker's switch
-        """Switch change tracking of a table."""
-        with self.lock:
-            self.tables[entity].shape.is_tracked = on
-            self.metadata_version += 1
-
-    def expire_delta_tokens(self, entity: str | None = None) -> None:
-        """Refuse every delta token handed out so far, of one table or of all."""
-        with self.lock:
-            oldest = self.next_version()
-            for table in self.tables.values() if entity is None else [self.tables[entity]]:
-                table.oldest_token = oldest
-
-    def rename_option(self, entity: str, field: str, code: int, label: str, language: int = 1033) -> None:  # noqa: PLR0913
-        """Change one label; rows and versions stay."""
-        with self.lock:
-            self._options(entity, field).options[code].labels[language] = label
-            self.metadata_version += 1
-
-    def add_option(self, entity: str, field: str, code: int, label: str) -> None:
-        """Add an option with its English label."""
-        with self.lock:
-            self._options(entity, field).options[code] = Option({1033: label})
-            self.metadata_version += 1
-
-    def remove_option(self, entity: str, field: str, code: int) -> None:
-        """Remove an option; rows that hold its code keep it, as Dataverse's do."""
-        with self.lock:
-            del self._options(entity, field).options[code]
-            self.metadata_version += 1
-
-    def _options(self, entity: str, field: str) -> OptionSet:
-        options = self.tables[entity].shape.by_name[field].options
-        if options is None:
-            raise KeyError(field)
-        return options
+def _default(column: Column) -> object:
+    """What a new row holds where nobody says otherwise: the first state and status reason, else mostly nothing."""
+    if column.kind in {Kind.STATE, Kind.STATUS} and column.options is not None:
+        return next(iter(column.options.options), None)
+    return column.fixed
 
 
 def _without_keys(values: Mapping[str, object], shape: Shape) -> dict[str, object]:

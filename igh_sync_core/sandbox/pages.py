@@ -1,5 +1,6 @@
 """Answers to data queries: one page of rows with the links and annotations around it."""
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import NamedTuple
@@ -8,12 +9,13 @@ from msgspec import json
 
 from .cookies import Cookie, bake
 from .faults import Fault, spoil_link, spoil_rows
-from .organisation import Organisation, Table
+from .organisation import Organisation
 from .query import Preferences, Query, link
+from .records import Found
 from .render import FORMATTED, LOGICAL_NAME, NAVIGATION, Projection, Renderer
-from .replies import JSON_TYPE, Refusal, Reply, bad_request
-from .rows import Found
+from .replies import JSON_TYPE, Reply, refuse
 from .selection import Selection
+from .table import Table
 
 MAX_COUNT = 5000
 MAX_AGGREGATE = 50_000
@@ -115,7 +117,7 @@ class Pages:
         found = asked.table.rows.find(key)
         if found is None or key in asked.table.hidden:
             name = asked.table.logical_name
-            raise Refusal(404, "0x80040217", f"Entity '{name}' With Id = {key} Does Not Exist")
+            refuse(f"Entity '{name}' With Id = {key} Does Not Exist", "0x80040217", status=404)
         if if_none_match == f'W/"{asked.table.rows.version(found)}"':
             return Reply(304)
         context = json.encode({"@odata.context": f"{asked.context}/$entity"})[:-1]
@@ -127,14 +129,14 @@ class Pages:
         return count_reply(total)
 
     def _aggregate(self, asked: Asked) -> Reply:
-        words = asked.query.aggregate.removeprefix("aggregate(").removesuffix(")").split()
-        if len(words) != 3 or words[:2] != ["$count", "as"]:  # noqa: PLR2004 - "$count as name"
-            raise bad_request("The sandbox aggregates $count alone.")
+        found = re.fullmatch(r"aggregate\(\$count as (\w+)\)", asked.query.aggregate)
+        if found is None:
+            refuse("The sandbox aggregates $count alone.")
         total = self.selection.count(asked.table, asked.query)
         if total > MAX_AGGREGATE:
             message = "AggregateQueryRecordLimit exceeded. Cannot perform this operation."
-            raise bad_request(message, "0x8004E023")
-        content = {"@odata.context": f"{asked.context}({words[2]})", "value": [{words[2]: total}]}
+            refuse(message, "0x8004E023")
+        content = {"@odata.context": f"{asked.context}({found[1]})", "value": [{found[1]: total}]}
         return Reply(200, json.encode(content), headers(asked.preferences))
 
 

@@ -21,7 +21,7 @@ from .columns import (
     wall_times,
     yes_no,
 )
-from .schema import Column, Kind, Shape
+from .schema import ENGLISH, Column, Kind, Shape
 
 ALLOWED = ("Do Not Allow", "Allow")
 
@@ -121,7 +121,7 @@ def settings() -> list[Shape]:
         *audit(),
     ]
     days_kept = Column(name="expirechangetrackingindays", kind=Kind.INTEGER, fixed=7)
-    language = Column(name="languagecode", kind=Kind.INTEGER, fixed=1033)
+    language = Column(name="languagecode", kind=Kind.INTEGER, fixed=ENGLISH)
     organization = [title("name"), days_kept, language, kept("basecurrencyid", "transactioncurrency"), *audit()]
     coin = [
         title("currencyname"),

@@ -1,10 +1,11 @@
 """Rows that nobody has touched yet, by formula: a million of them cost no memory.
 
-Row *i* of a table is variant ``i % 256`` in block ``i // 256``. A variant fixes every plain value and which 256th of each
-target its lookups point at; the block fixes the rest of key and targets. So within one block only version and dates differ
-from row to row, and pages can be rendered from 256 templates per table.
+Row *i* of a table is variant ``i % 256`` in block ``i // 256``. A variant fixes every plain value and which 256th of
+each target its lookups point at; the block fixes the rest of key and targets. So within one block only version and
+dates differ from row to row, and pages can be rendered from 256 templates per table.
 """
 
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from math import gcd
@@ -29,7 +30,8 @@ class Link(NamedTuple):
     slot: int
 
 
-class Population(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Population:
     """The untouched rows of one table: keys, versions and times of change from the row's position alone.
 
     Attributes:

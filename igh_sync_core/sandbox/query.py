@@ -8,9 +8,9 @@ from urllib.parse import quote, unquote_plus
 from .conditions import resolve
 from .cookies import Cookie, DeltaToken, read_cookie, read_token
 from .filters import Condition, parse
-from .organisation import Table
-from .replies import Refusal, bad_request, unknown_property
+from .replies import refuse, refuse_property
 from .schema import POINTING, Column, Kind, Shape
+from .table import Table
 
 OPTIONS = frozenset(
     {"$select", "$filter", "$orderby", "$top", "$count", "$apply", "$skiptoken", "$deltatoken", "$expand"}
@@ -138,12 +138,12 @@ def read_query(query: str, table: Table) -> Query:
 
 def _check_names(given: dict[str, str]) -> None:
     if "$skip" in given:
-        raise bad_request("Skip Clause is not supported in CRM")
+        refuse("Skip Clause is not supported in CRM")
     if "$expand" in given:
-        raise Refusal(501, "0x80060888", "The sandbox does not expand related rows.")
+        refuse("The sandbox does not expand related rows.", "0x80060888", status=501)
     unknown = [name for name in given if name.startswith("$") and name not in OPTIONS | IGNORED]
     if unknown:
-        raise bad_request(f"The query parameter {unknown[0]} is not supported")
+        refuse(f"The query parameter {unknown[0]} is not supported")
 
 
 def _columns(shape: Shape, selected: tuple[str, ...]) -> tuple[Column, ...]:
@@ -152,7 +152,7 @@ def _columns(shape: Shape, selected: tuple[str, ...]) -> tuple[Column, ...]:
         return tuple(shape.columns)
     missing = [name for name in selected if name not in shape.by_name]
     if missing:
-        raise unknown_property(missing[0], shape.logical_name)
+        refuse_property(missing[0], shape.logical_name)
     names = list(selected)
     if any(shape.by_name[name].kind is Kind.MONEY for name in selected):
         names.append("_transactioncurrencyid_value")
@@ -170,10 +170,10 @@ def _order(shape: Shape, text: str) -> tuple[Order, ...]:
 def _one_order(shape: Shape, words: list[str]) -> Order:
     name, direction = words[0], (words[1:] or ["asc"])[0]
     if name not in shape.by_name:
-        raise unknown_property(name, shape.logical_name)
+        refuse_property(name, shape.logical_name)
     if shape.by_name[name].declared_by == "principal":
         message = f"The $orderby expression '{name}' of type 'Microsoft.Dynamics.CRM.principal' is not supported."
-        raise bad_request(message)
+        refuse(message)
     return Order(shape.by_name[name], direction == "desc")
 
 
@@ -181,7 +181,7 @@ def _top(text: str | None) -> int | None:
     if text is None:
         return None
     if not text.isdigit():
-        raise bad_request(f"Invalid value '{text}' for $top query option found.")
+        refuse(f"Invalid value '{text}' for $top query option found.")
     return int(text)
 
 

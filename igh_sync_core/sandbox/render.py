@@ -1,7 +1,7 @@
 """Rows to JSON, fast: untouched rows from templates with holes, changed ones column by column.
 
-A template is the JSON of one variant under one projection, as a format string for ``%``. Its holes are what the row's position
-decides: version, time of change, and the first eight digits of its own key and of each lookup's target.
+A template is the JSON of one variant under one projection, as a format string for ``%``. Its holes are what the row's
+position decides: version, time of change, and the first eight digits of its own key and of each lookup's target.
 """
 
 import re
@@ -10,11 +10,12 @@ from functools import cache
 from operator import itemgetter
 from typing import NamedTuple
 
-from .organisation import Organisation, Table
+from .organisation import Organisation
 from .population import VARIANTS, Link, Population, day_text, time_text
-from .rows import Found, Pointer, Row
+from .records import Found, Pointer, Row
 from .schema import Column, Kind, Shape
 from .spelling import NULL, Spelled, quoted, spell
+from .table import Table
 
 FORMATTED = "OData.Community.Display.V1.FormattedValue"
 LOGICAL_NAME = "Microsoft.Dynamics.CRM.lookuplogicalname"

@@ -1,11 +1,12 @@
 """Replies of the sandbox, and the refusals that become replies."""
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
 from msgspec import json
 
 JSON_TYPE: Final = "application/json; odata.metadata=minimal"
+BAD_ODATA: Final = "0x80060888"
 
 
 @dataclass(slots=True)
@@ -24,7 +25,7 @@ class Reply:
     cut_after: int | None = None
 
 
-class Refusal(Exception):  # noqa: N818 - an answer of the server, not a fault of the sandbox
+class Refusal(Exception):
     """The request is answered with an OData error."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -49,16 +50,20 @@ def json_reply(content: object, *, status: int = 200) -> Reply:
     return Reply(status, json.encode(content), {"Content-Type": JSON_TYPE, "OData-Version": "4.0"})
 
 
-def bad_request(message: str, code: str = "0x80060888") -> Refusal:
-    """A request that is no good OData."""
-    return Refusal(400, code, message)
+def refuse(message: str, code: str = BAD_ODATA, *, status: int = 400) -> NoReturn:
+    """Answer with an OData error; by default the one for a request that is no good OData.
+
+    Raises:
+        Refusal: Always.
+    """
+    raise Refusal(status, code, message)
 
 
-def unknown_property(name: str, type_name: str) -> Refusal:
-    """A column that the type does not have."""
-    return bad_request(f"Could not find a property named '{name}' on type 'Microsoft.Dynamics.CRM.{type_name}'.")
+def refuse_property(name: str, type_name: str) -> NoReturn:
+    """Answer that the type has no such column."""
+    refuse(f"Could not find a property named '{name}' on type 'Microsoft.Dynamics.CRM.{type_name}'.")
 
 
-def unknown_segment(segment: str) -> Refusal:
-    """A path that leads nowhere."""
-    return Refusal(404, "0x80060888", f"Resource not found for the segment '{segment}'.")
+def refuse_segment(segment: str) -> NoReturn:
+    """Answer that the path leads nowhere."""
+    refuse(f"Resource not found for the segment '{segment}'.", status=404)

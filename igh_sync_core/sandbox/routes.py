@@ -8,10 +8,11 @@ from urllib.parse import unquote, urlsplit
 from msgspec import json
 
 from .faults import Fault
-from .organisation import Organisation, Table
+from .organisation import Organisation
 from .pages import Asked, Pages
 from .query import read_preferences, read_query, split
-from .replies import Refusal, Reply, bad_request, json_reply, unknown_segment
+from .replies import Reply, json_reply, refuse, refuse_segment
+from .table import Table
 from .tracking import Tracking
 
 ONE = re.compile(r"(\w+)\((?:\w+=)?([0-9a-fA-F-]{36})\)")
@@ -45,8 +46,7 @@ class Request(NamedTuple):
     @property
     def root(self) -> str:
         """Absolute address of the API, ending with ``/``."""
-        version = self.path.split("/")[3] if self.path.count("/") > 2 else "v9.2"  # noqa: PLR2004 - /api/data/<version>
-        return f"{self.origin}/api/data/{version}/"
+        return f"{self.origin}{'/'.join(self.path.split('/')[:4])}/"
 
 
 class Rules(Protocol):
@@ -98,7 +98,7 @@ class DataDoor:
         query = read_query(request.query, table)
         if "$orderby" in query.options and table.logical_name in self._rules.unsorted:
             message = f"The $orderby expression of type 'Microsoft.Dynamics.CRM.{table.logical_name}' is not supported."
-            raise bad_request(message)
+            refuse(message)
         return Asked(
             table=table,
             query=query,
@@ -111,9 +111,9 @@ class DataDoor:
     def _table(self, entity_set: str) -> Table:
         table = self._organisation.table_of_set(entity_set)
         if table is None:
-            raise unknown_segment(entity_set)
+            refuse_segment(entity_set)
         if table.logical_name in self._rules.denied:
-            raise Refusal(403, "0x80040220", self._privilege(table))
+            refuse(self._privilege(table), "0x80040220", status=403)
         return table
 
     def _privilege(self, table: Table) -> str:
@@ -122,8 +122,9 @@ class DataDoor:
         )
         name, code = table.logical_name, table.shape.type_code
         return (
-            f"Principal user (Id={user}, type=8, roleCount=1, privilegeCount=783, accessMode=0), is missing prvRead{name} "
-            f"privilege (Id={user}) on OTC={code} for entity '{name}' (LocalizedName='{name}'). context.Caller={user}."
+            f"Principal user (Id={user}, type=8, roleCount=1, privilegeCount=783, accessMode=0), is missing "
+            f"prvRead{name} privilege (Id={user}) on OTC={code} for entity '{name}' (LocalizedName='{name}'). "
+            f"context.Caller={user}."
         )
 
     def _totals(self, request: Request, names: str) -> Reply:
@@ -131,9 +132,7 @@ class DataDoor:
         wanted = json.decode(text.replace("'", '"') or "[]", type=list[str])
         missing = [name for name in wanted if name not in self._organisation.tables]
         if missing:
-            raise bad_request(
-                f"The entity with a name = '{missing[0]}' was not found in the MetadataCache.", "0x80041102"
-            )
+            refuse(f"The entity with a name = '{missing[0]}' was not found in the MetadataCache.", "0x80041102")
         counts = [self._organisation.count(name) for name in wanted]
         collection = {"Count": len(wanted), "IsReadOnly": False, "Keys": wanted, "Values": counts}
         context = f"{request.root}$metadata#Microsoft.Dynamics.CRM.RetrieveTotalRecordCountResponse"

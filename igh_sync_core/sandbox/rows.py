@@ -1,61 +1,15 @@
-"""The rows of one table: untouched ones by formula, changed ones as records, deleted ones as tombstones.
+"""The rows of one table in the three orders that cost no look at every row: key, time of change, version."""
 
-Three orders are served without looking at every row: by key, by time of change, by version. A row is handed around as its
-position (an int) while nobody has touched it, and as a ``Row`` afterwards. The organisation's lock guards all of this.
-"""
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from random import Random
-from typing import NamedTuple
-
-from .population import VARIANTS, Link, Population, day_text, time_text
+from .population import Population
+from .records import Found, Records, Row, Tombstone
 from .schema import Shape
-from .values import invent_row
 
 
-class Pointer(NamedTuple):
-    """Target of a lookup: logical name and primary key."""
-
-    table: str
-    key: str
-
-
-@dataclass(slots=True)
-class Row:
-    """A row that was inserted or changed; *values* holds all columns but key and version."""
-
-    key: str
-    version: int
-    values: dict[str, object]
-
-    @property
-    def modified(self) -> str:
-        """``modifiedon``, or "" where the table has none."""
-        return str(self.values.get("modifiedon") or "")
-
-
-class Tombstone(NamedTuple):
-    """A deletion: the version it was given and the key that is gone."""
-
-    version: int
-    key: str
-
-
-Found = int | Row
-Edit = Callable[[dict[str, object]], None]
-
-
-class Rows:
-    """All rows of one table.
-
-    Args:
-        shape: Its definition.
-        populations: Of every table by logical name; lookups of untouched rows are resolved in them.
-        seed: Makes the variants.
-        pairs: For N:N tables, the two slots of each variant; distinct, so that no pair of ends comes twice.
-    """
+class Rows(Records):
+    """All rows of one table, in order."""
 
     def __init__(
         self,
@@ -65,177 +19,8 @@ class Rows:
         seed: int,
         pairs: tuple[tuple[int, int], ...] = (),
     ) -> None:
-        self.shape = shape
-        self.population = populations[shape.logical_name]
-        self.own: dict[str, Row] = {}
-        self.inserted: list[str] = []
-        self.tombstones: list[Tombstone] = []
-        self.buried: dict[str, Row] = {}
-        self.renamed: set[str] = set()
-        self.mutations = 0
-        self._populations = populations
-        self._seed = seed
-        self._pairs = pairs
-        self._columns = tuple(shape.columns)
-        self._overlay: dict[int, str | None] = {}
-        self._variants: dict[int, dict[str, object]] = {}
-        self._edits: list[Edit] = []
+        super().__init__(shape, populations, seed=seed, pairs=pairs)
         self._sorted: tuple[int, list[Row], list[Row]] = (-1, [], [])
-        self._keys = {shape.key, shape.csdl_key}
-        self._has_modified = "modifiedon" in shape.by_name
-
-    def count(self) -> int:
-        """Rows that exist."""
-        return self.population.count - len(self._overlay) + len(self.own)
-
-    def find(self, key: str) -> Found | None:
-        """The row of *key*, or None."""
-        key = key.lower()
-        if key in self.own:
-            return self.own[key]
-        position = self.population.position(key)
-        return None if position is None or position in self._overlay else position
-
-    def key(self, found: Found) -> str:
-        """Primary key of a row."""
-        return found.key if isinstance(found, Row) else self.population.key(found)
-
-    def version(self, found: Found) -> int:
-        """Version of a row."""
-        if isinstance(found, Row):
-            return found.version
-        return self.population.first_version + self.population.rank(found)
-
-    def modified(self, found: Found) -> str:
-        """``modifiedon`` of a row, "" where the table has none."""
-        if isinstance(found, Row):
-            return found.modified
-        return self._modified_at(self.population.rank(found)) if self._has_modified else ""
-
-    def _modified_at(self, rank: int) -> str:
-        day, second = divmod(self.population.modified_s(rank), 86_400)
-        return day_text(day)[0] + time_text(second)[0]
-
-    def value(self, found: Found, name: str) -> object:
-        """Plain value of column *name*; lookups give the target's key."""
-        if name in self._keys:
-            return self.key(found)
-        if name == "versionnumber":
-            return self.version(found)
-        if name == "modifiedon":
-            return self.modified(found) or None
-        raw = self.raw(found, name)
-        return raw.key if isinstance(raw, Pointer) else raw
-
-    def raw(self, found: Found, name: str) -> object:
-        """Value of a column that is neither key, version nor time of change; lookups as ``Pointer``."""
-        if isinstance(found, Row):
-            return found.values.get(name)
-        value = self.variant(found % VARIANTS).get(name)
-        return self._resolve(value, found) if isinstance(value, Link) else value
-
-    def _resolve(self, link: Link, position: int) -> Pointer:
-        there = self._populations[link.table]
-        return Pointer(link.table, f"{there.head(position >> 8)}{there.tail}{link.slot:02x}")
-
-    def record(self, found: Found) -> dict[str, object]:
-        """Every column with its plain value, in document order."""
-        return {column.name: self.value(found, column.name) for column in self.shape.columns}
-
-    def variant(self, number: int) -> dict[str, object]:
-        """What untouched rows of one variant share: plain values, and lookups as ``Link``."""
-        known = self._variants.get(number)
-        if known is None:
-            known = self._variants[number] = self._invent(number)
-        return known
-
-    def _invent(self, number: int) -> dict[str, object]:
-        name = self.shape.logical_name
-        row = invent_row(
-            self._columns,
-            Random(f"{self._seed}/{name}/{number}"),  # noqa: S311 - data that looks real, not a secret
-            variant=number,
-            table=name,
-            slots=lambda table: self._populations[table].slots if table in self._populations else 0,
-        )
-        if self._pairs:
-            ends = [column for column in self._columns if column.targets]
-            for column, slot in zip(ends, self._pairs[number], strict=True):
-                row[column.name] = Link(column.targets[0], slot)
-        for edit in self._edits:
-            edit(row)
-        return row
-
-    def edit(self, change: Edit) -> None:
-        """Apply *change* to the values of every row, existing or yet to be made up, without touching versions."""
-        self._edits.append(change)
-        self.mutations += 1
-        for values in (*self._variants.values(), *(row.values for row in (*self.own.values(), *self.buried.values()))):
-            change(values)
-
-    def insert(self, row: Row) -> None:
-        """Add a row.
-
-        Raises:
-            ValueError: Its key exists already.
-        """
-        if self.find(row.key) is not None:
-            msg = f"{self.shape.logical_name} already has a row {row.key}"
-            raise ValueError(msg)
-        position = self.population.position(row.key)
-        if position is None:
-            insort(self.inserted, row.key)
-        else:
-            self._overlay[position] = row.key
-        self._keep(row)
-
-    def _keep(self, row: Row) -> None:
-        self.own[row.key] = row
-        self.buried.pop(row.key, None)
-        self.mutations += 1
-
-    def update(self, key: str, values: Mapping[str, object], *, version: int) -> None:
-        """Give a row other values and a newer version; KeyError when it does not exist."""
-        row = self.take(key)
-        if self.shape.primary_name in values:
-            self.renamed.add(row.key)
-        row.values.update(values)
-        row.version = version
-        self._keep(row)
-
-    def take(self, key: str) -> Row:
-        """The row of *key* as a record of its own, made from the formula if need be; KeyError when it does not exist."""
-        found = self.find(key)
-        if found is None:
-            raise KeyError(key)
-        if isinstance(found, Row):
-            return found
-        row = Row(self.key(found), self.version(found), self._materialise(found))
-        self._overlay[found] = row.key
-        self._keep(row)
-        return row
-
-    def _materialise(self, position: int) -> dict[str, object]:
-        apart = self._keys | {"versionnumber", "modifiedon"}
-        values = {
-            column.name: self.raw(position, column.name) for column in self.shape.columns if column.name not in apart
-        }
-        if self._has_modified:
-            values["modifiedon"] = self.modified(position)
-        return values
-
-    def delete(self, key: str, *, version: int) -> None:
-        """Remove a row, leaving a tombstone; KeyError when it does not exist."""
-        row = self.take(key)
-        del self.own[row.key]
-        position = self.population.position(row.key)
-        if position is None:
-            self.inserted.remove(row.key)
-        else:
-            self._overlay[position] = None
-        self.buried[row.key] = row
-        self.tombstones.append(Tombstone(version, row.key))
-        self.mutations += 1
 
     def by_key(self, after: str | None = None) -> Iterator[Found]:
         """Rows in key order, those after *after* only."""
@@ -253,10 +38,10 @@ class Rows:
 
     def _stretch(self, start: int, stop: int) -> Iterable[Found]:
         positions = range(start, stop)
-        return self._overlaid(positions) if self._overlay else positions
+        return self._overlaid(positions) if self.overlay else positions
 
     def _overlaid(self, positions: Iterable[int]) -> Iterator[Found]:
-        overlay = self._overlay
+        overlay = self.overlay
         for position in positions:
             if position not in overlay:
                 yield position
@@ -268,7 +53,7 @@ class Rows:
         population = self.population
         for rank in range(max(0, since + 1 - population.first_version), population.count):
             position = population.at_rank(rank)
-            if position not in self._overlay:
+            if position not in self.overlay:
                 yield position
         own = self._own_sorted()[0]
         yield from own[bisect_right(own, since, key=lambda row: row.version) :]
@@ -286,7 +71,8 @@ class Rows:
             stop = bisect_right(own, text, lo=at, key=lambda row: row.modified)
             earlier = bisect_left(own, text, lo=at, hi=stop, key=lambda row: row.modified)
             yield from own[at:earlier]
-            yield from sorted([*positions, *own[earlier:stop]], key=self.key)
+            together: list[Found] = [*positions, *own[earlier:stop]]
+            yield from sorted(together, key=self.key)
             at = stop
         yield from own[at:]
 
@@ -296,13 +82,13 @@ class Rows:
         group: list[int] = []
         last = ""
         for rank in ranks:
-            text = self._modified_at(rank)
+            text = self.modified_at(rank)
             if text != last and group:
                 yield last, group
                 group = []
             last = text
             position = population.at_rank(rank)
-            if position not in self._overlay:
+            if position not in self.overlay:
                 group.append(position)
         if group:
             yield last, group

@@ -1,7 +1,8 @@
 """What a Dataverse table is made of: columns, their kinds, and the option sets behind choices.
 
 Values of the sandbox alone; it shares no code with the program it is there to test. Names are the vendor's:
-a *property* is what the Web API calls a column (``_ownerid_value``), its *attribute* what definitions call it (``ownerid``).
+a *property* is what the Web API calls a column (``_ownerid_value``), its *attribute* what definitions call it
+(``ownerid``).
 """
 
 import re
@@ -86,6 +87,10 @@ KIND_OF_EDM = {
     "mscrm.BooleanManagedProperty": Kind.MANAGED,
 }
 
+ENGLISH = 1033
+"""LCID of the sync user, whose labels ``FormattedValue`` and ``UserLocalizedLabel`` show."""
+FRENCH = 1036
+
 POINTING = frozenset({Kind.LOOKUP, Kind.OWNER, Kind.CUSTOMER})
 CODED = frozenset({Kind.PICKLIST, Kind.MULTISELECT, Kind.STATE, Kind.STATUS, Kind.BOOLEAN})
 
@@ -106,7 +111,7 @@ class OptionSet:
     options: dict[int, Option]
     is_global: bool = False
 
-    def label(self, code: int, language: int = 1033) -> str | None:
+    def label(self, code: int, language: int = ENGLISH) -> str | None:
         """Label of *code* in the caller's language, or None where there is none."""
         option = self.options.get(code)
         return option.labels.get(language) if option else None

@@ -6,16 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cmp_to_key
+from typing import Any
 
-from .conditions import Condition, Narrowed, canon, matches, narrow
+from .conditions import Narrowed, canon, matches, narrow
 from .cookies import Cookie, Place, check_order
-from .organisation import Organisation, Table
+from .filters import Condition, Junction, Negation
+from .organisation import Organisation
 from .population import FIRST_MODIFIED, VARIANTS
 from .query import Order, Query, is_pointing
-from .rows import Found, Pointer, Row
+from .records import Found, Pointer, Row
 from .schema import Shape
+from .table import Table
 
-Rank = tuple[tuple[int, object], ...]
+Rank = tuple[tuple[int, Any], ...]
 KEPT_RESULTS = 8
 
 
@@ -180,15 +183,15 @@ def _tester(table: Table, condition: Condition) -> Callable[[Found], bool]:
 
 
 def _is_plain(condition: Condition, shape: Shape) -> bool:
-    parts = getattr(condition, "parts", None) or ([condition.part] if hasattr(condition, "part") else None)
-    if parts is not None:
-        return all(_is_plain(part, shape) for part in parts)
-    path = str(getattr(condition, "path", ""))
+    if isinstance(condition, Junction):
+        return all(_is_plain(part, shape) for part in condition.parts)
+    if isinstance(condition, Negation):
+        return _is_plain(condition.part, shape)
     apart = {shape.key, shape.csdl_key, "versionnumber", "modifiedon"}
-    return path not in apart and not shape.by_name[path].targets
+    return condition.path not in apart and not shape.by_name[condition.path].targets
 
 
-def _rank(value: object) -> tuple[int, object]:
+def _rank(value: object) -> tuple[int, Any]:
     if value is None:
         return 0, 0
     if isinstance(value, int | float | Decimal):
@@ -200,7 +203,7 @@ def _cookie_rank(cookie: Cookie, orders: Sequence[Order]) -> Rank:
     return tuple(_read_rank(last, order) for last, order in zip(cookie.last, orders, strict=True))
 
 
-def _read_rank(last: str | None, order: Order) -> tuple[int, object]:
+def _read_rank(last: str | None, order: Order) -> tuple[int, Any]:
     if last is None:
         return 0, 0
     if order.column.edm in {"Edm.Int32", "Edm.Int64", "Edm.Decimal", "Edm.Double"}:
@@ -210,11 +213,11 @@ def _read_rank(last: str | None, order: Order) -> tuple[int, object]:
     return 1, last.strip("{}").casefold()
 
 
-def _comparison(orders: Sequence[Order]) -> Callable[[Rank], object]:
+def _comparison(orders: Sequence[Order]) -> Callable[[Rank], Any]:
     def compare(left: Rank, right: Rank) -> int:
         for one, other, order in zip(left, right, orders, strict=True):
             if one != other:
-                is_before = one < other  # type: ignore[operator]
+                is_before = one < other
                 return -1 if is_before is not order.is_descending else 1
         return 0
 

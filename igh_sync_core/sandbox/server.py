@@ -70,6 +70,7 @@ def serve(organisation: Organisation, *, port: int = 0, latency_s: float = 0.0) 
     """Serve *organisation* over HTTPS until the block ends.
 
     Args:
+        organisation: May be changed while it is served.
         port: 0 takes a free one.
         latency_s: Seconds added to each reply of the API.
 

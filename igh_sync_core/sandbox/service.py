@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.utils import format_datetime
+from http import HTTPStatus
 from threading import Lock
 from typing import Final
 from uuid import uuid4
@@ -20,7 +21,7 @@ from .faults import FaultPlan, replacement, spoil
 from .login import Login, Registration
 from .organisation import Organisation
 from .query import read_preferences
-from .replies import Refusal, Reply, json_reply
+from .replies import Refusal, Reply, json_reply, refuse
 from .routes import DataDoor, Request
 
 CLIENT_ID: Final = "5b0d4ff8-1d2c-4f7f-9d4b-6a6a0f0c1a01"
@@ -34,7 +35,7 @@ LOGGED = ("prefer", "accept", "if-none-match", "consistency", "user-agent")
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request that came in, and the status it was answered with; headers are those worth asserting on, lower-case."""
+    """A request that came in and the status it was answered with; headers, lower-case, are those worth a look."""
 
     method: str
     path: str
@@ -130,7 +131,7 @@ class Sandbox:
             "x-ms-service-request-id": request_id,
             "Set-Cookie": "ARRAffinity=a1b2; path=/; HttpOnly",
         }
-        if status >= 400:  # noqa: PLR2004 - failures do not say what is left
+        if status >= HTTPStatus.BAD_REQUEST:
             return ids
         left = max(0, 6000 - len(self.log) % 6000)
         return ids | {
@@ -151,13 +152,13 @@ class Sandbox:
 
     def _route(self, request: Request, path: str | None) -> Reply:
         if not self._access.has_application_user:
-            raise Refusal(403, "0x80072560", "The user is not a member of the organization.")
+            refuse("The user is not a member of the organization.", "0x80072560", status=403)
         if path is None:
             return Reply(404, b"<html><body>Not found</body></html>", {"Content-Type": "text/html"})
         if len(request.target) > LONGEST_URL:
             return Reply(414, b"Request-URI Too Long", {"Content-Type": "text/plain"})
         if request.method != "GET":
-            raise Refusal(405, "0x80060888", f"The HTTP method '{request.method}' is not supported here.")
+            refuse(f"The HTTP method '{request.method}' is not supported here.", "0x80060888", status=405)
         if path.startswith(METADATA) or path == "$metadata":
             return self._schema(request, path)
         return self._function(request, path) or self._data.respond(request, path)
@@ -165,7 +166,7 @@ class Sandbox:
     def _schema(self, request: Request, path: str) -> Reply:
         if self._access.is_metadata_denied:
             message = "SecLib::CheckPrivilege failed. PrivilegeName: prvReadEntity, Required Depth: Basic"
-            raise Refusal(403, "0x80040220", message)
+            refuse(message, "0x80040220", status=403)
         if path == "$metadata":
             return Reply(
                 200, write_csdl(self.organisation), {"Content-Type": "application/xml", "OData-Version": "4.0"}

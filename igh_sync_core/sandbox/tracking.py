@@ -1,7 +1,8 @@
 """Change tracking: the first full read, and deltas after it.
 
-A delta token is stamped when the *last* page is made. That is right for deltas, whose pages follow the version; after a long first
-read, which follows the key, it hides changes to rows already given — the risk that Microsoft's documentation leaves open.
+A delta token is stamped when the *last* page is made. That is right for deltas, whose pages follow the version; after
+a long first read, which follows the key, it hides changes to rows already given — the risk that Microsoft's
+documentation leaves open.
 """
 
 from datetime import timedelta
@@ -10,11 +11,12 @@ from itertools import chain, islice
 from msgspec import json
 
 from .cookies import Cookie, DeltaToken, Place, check_order, write_token
-from .organisation import Organisation, Table
+from .organisation import Organisation
 from .pages import Asked, Pages, count_reply
 from .query import link
-from .replies import Reply, bad_request
-from .rows import Found, Tombstone
+from .records import Found, Tombstone
+from .replies import Reply, refuse
+from .table import Table
 
 REFUSED = ("$filter", "$orderby", "$expand", "$top")
 
@@ -35,7 +37,7 @@ class Tracking:
         check_tracked(asked.table, self._organisation)
         for name in REFUSED:
             if name in asked.query.options:
-                raise bad_request(f'The "{name}" query parameter isn\'t supported when Change Tracking is enabled.')
+                refuse(f'The "{name}" query parameter isn\'t supported when Change Tracking is enabled.')
         if asked.query.token is None or self._is_expired(asked.table, asked.query.token):
             return self._first(asked)
         return self._delta(asked, asked.query.token)
@@ -53,10 +55,10 @@ class Tracking:
         age = self._organisation.clock.now() - token.issued
         if token.version >= table.oldest_token and age <= timedelta(days=self._organisation.tracking_days()):
             return False
-        if self._organisation.expired_token_returns_everything:
-            return True
-        message = "Version stamp associated with the client has expired. Please perform a full sync."
-        raise bad_request(message, "0x80044352")
+        if not self._organisation.expired_token_returns_everything:
+            message = "Version stamp associated with the client has expired. Please perform a full sync."
+            refuse(message, "0x80044352")
+        return True
 
     def _first(self, asked: Asked) -> Reply:
         limit = asked.page_rows
@@ -113,9 +115,9 @@ def check_tracked(table: Table, organisation: Organisation) -> None:
             f"Changes cannot be retrieved for intersect entity {shape.logical_name} "
             "since both related entities are not enabled for change tracking."
         )
-        raise bad_request(message, "0x80072492")
+        refuse(message, "0x80072492")
     if not shape.is_tracked:
-        raise bad_request(f"Entity {shape.logical_name} isn't enabled for change tracking.", "0x80072491")
+        refuse(f"Entity {shape.logical_name} isn't enabled for change tracking.", "0x80072491")
 
 
 def _floors(asked: Asked, token: DeltaToken) -> tuple[int, int]:

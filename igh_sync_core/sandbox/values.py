@@ -13,12 +13,13 @@ from .clock import stamp
 from .population import Link
 from .schema import POINTING, Column, Kind, OptionSet
 
-WORDS = (
-    "malaria", "vaccine", "trial", "phase", "dose", "cohort", "placebo", "antigen", "adjuvant", "dengue", "assay", "regimen",
-    "paediatric", "oral", "safety", "endpoint", "screening", "Chagas", "leishmaniasis", "tuberculosis", "field", "strain",
-    "monoclonal", "recombinant", "efficacy", "ring", "nasal", "liposome", "peptide", "mRNA", "schistosomiasis", "cholera",
-    "Côte d’Ivoire", "São Paulo", "naïve", "résumé", "double-blind", "crossover", "biomarker", "pharmacokinetics", "β-lactam",
-)  # fmt: skip
+LEXICON = """
+    malaria vaccine trial phase dose cohort placebo antigen adjuvant dengue assay regimen paediatric oral safety
+    endpoint screening Chagas leishmaniasis tuberculosis field strain monoclonal recombinant efficacy ring nasal
+    liposome peptide mRNA schistosomiasis cholera Abidjan São_Paulo naïve résumé double-blind crossover biomarker
+    β-lactam kinetics
+"""
+WORDS = LEXICON.split()
 GIVEN = ("Aïcha", "Wei", "Nadia", "John", "Søren", "Maria", "Kofi", "Priya", "Luis", "Hannah", "Tuan", "Zeynep", "Omar")
 FAMILY = (
     "O'Brien",
@@ -105,7 +106,7 @@ def _guid(_column: Column, random: Random) -> str:
 
 
 def _managed(column: Column, random: Random) -> dict[str, object]:
-    return {"Value": random.random() < 0.5, "CanBeChanged": True, "ManagedPropertyLogicalName": column.name}
+    return {"Value": random.getrandbits(1) == 1, "CanBeChanged": True, "ManagedPropertyLogicalName": column.name}
 
 
 INVENTORS: Mapping[Kind, Callable[[Column, Random], object]] = {
@@ -115,7 +116,7 @@ INVENTORS: Mapping[Kind, Callable[[Column, Random], object]] = {
     Kind.STATE: _choice,
     Kind.STATUS: _choice,
     Kind.MULTISELECT: _choices,
-    Kind.BOOLEAN: lambda _column, random: random.random() < 0.5,
+    Kind.BOOLEAN: lambda _column, random: random.getrandbits(1) == 1,
     Kind.INTEGER: lambda _column, random: random.randrange(-5, 50_000),
     Kind.BIGINT: lambda _column, random: random.randrange(1 << 53, 1 << 62),
     Kind.DECIMAL: _decimal,

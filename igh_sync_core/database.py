@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql as pg
 from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from igh_sync_core.config import Config
@@ -80,6 +80,7 @@ class Database:
 
         Raises:
             sqlalchemy.exc.IntegrityError: A unique index refused a row, on both engines.
+            sqlalchemy.exc.DataError: PostgreSQL refused a value that its column cannot hold.
         """
         if self.is_postgres:
             _copy(conn, table, columns, rows)
@@ -107,9 +108,10 @@ def _copy(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable
         with cursor, cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
-    except psycopg.IntegrityError as exc:
+    except (psycopg.IntegrityError, psycopg.DataError) as exc:
         msg = "COPY"
-        raise IntegrityError(msg, None, exc) from exc
+        kind = IntegrityError if isinstance(exc, psycopg.IntegrityError) else DataError
+        raise kind(msg, None, exc) from exc
 
 
 def _sqlite_engine(path: Path) -> Engine:

@@ -208,7 +208,7 @@ class _Comparison:
     def _key(self) -> Iterator[Finding]:
         before = self._shape.key if self._shape else self._stored.keys.get(self._table, self._spec.key)
         if before != self._spec.key:
-            text = f"the key was {before} and is now {self._spec.key}; {self._remedy()}"
+            text = f"the key was {before} and is now {self._spec.key}; start a new database, this one keeps the history"
             yield self._finding(Severity.ERROR, text, stored=before, wanted=self._spec.key)
 
     def _column(self, name: str, stored: frozenset[Kind], wanted: Kind) -> Iterator[Finding]:
@@ -217,7 +217,7 @@ class _Comparison:
         elif any(_is_wider(wanted, than=kind) for kind in stored):
             yield self._change(Severity.INFO, name, stored, wanted, "it is widened")
         elif not any(_is_wider(kind, than=wanted) for kind in stored):
-            yield self._change(Severity.ERROR, name, stored, wanted, self._remedy())
+            yield self._change(Severity.ERROR, name, stored, wanted, f"rename the stored column, such as to {name}_old")
 
     def _length(self, name: str) -> Iterator[Finding]:
         column = entity_tables(self._spec).main.c[name]
@@ -251,6 +251,3 @@ class _Comparison:
 
     def _finding(self, severity: Severity, text: str, **details: Any) -> Finding:  # noqa: ANN401 - any plain value
         return Finding(severity, self._spec.logical_name, text, {"table": self._table, **details})
-
-    def _remedy(self) -> str:
-        return f"rename table {self._table} to keep its history aside, then run again"

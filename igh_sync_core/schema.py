@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
+from sqlalchemy.types import TypeEngine
 
 from igh_sync_core import shapes, views
 from igh_sync_core.choices import optionset_table
@@ -34,10 +35,10 @@ class AddColumn(ExecutableDDLElement):
 
 
 class WidenColumn(ExecutableDDLElement):
-    """``ALTER TABLE … ALTER COLUMN … TYPE``, on PostgreSQL."""
+    """``ALTER TABLE … ALTER COLUMN … TYPE``, on PostgreSQL; to the column's own type where none is given."""
 
-    def __init__(self, column: Column[Any]) -> None:
-        self.column = column
+    def __init__(self, column: Column[Any], kind: TypeEngine[Any] | None = None) -> None:
+        self.column, self.kind = column, column.type if kind is None else kind
 
 
 @compiles(AddColumn)
@@ -51,7 +52,7 @@ def _add_column(element: AddColumn, compiler: DDLCompiler, **_options: Any) -> s
 def _widen_column(element: WidenColumn, compiler: DDLCompiler, **_options: Any) -> str:  # noqa: ANN401
     table = compiler.preparer.format_table(element.column.table)
     name = compiler.preparer.format_column(element.column)
-    return f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {spelled(element.column.type, compiler.dialect)}"
+    return f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {spelled(element.kind, compiler.dialect)}"
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,14 @@ class Work:
         spec: The entity.
         statements: DDL in the order to execute it; empty where everything fits.
         fresh: Columns to be filled into open rows by a full read.
+        is_new: Whether the entity's table is made: whatever was read before, nothing of it is stored here.
         shape: What the table will then hold; None where it is on record already.
     """
 
     spec: TableSpec
     statements: tuple[ExecutableDDLElement, ...]
     fresh: frozenset[str]
+    is_new: bool
     shape: Shape | None
 
 
@@ -151,16 +154,18 @@ class _Surroundings:
 def _outline_one(stored: Stored, spec: TableSpec, around: _Surroundings) -> Work:
     tables = entity_tables(spec)
     name = str(tables.main.name)
+    is_new = name not in stored.columns
+    # What is remembered of a table that is gone says nothing of the one to be made, but where its views are.
     before = stored.shapes.get(name)
     making_way = [views.DropView(view) for view in sorted(around.homeless)]
     around.homeless.clear()
     creating = list(_missing_tables(spec, around.present))
-    altering = list(_alterations(stored, tables)) if name in stored.columns else []
-    fresh = _fresh(stored, spec, before) if name in stored.columns else frozenset()
-    after = _with_views(shape_of(spec, before), spec, around)
-    viewing = list(_viewing(stored, spec, before, after, is_altered=bool(altering)))
+    altering = [] if is_new else list(_alterations(stored, tables))
+    fresh = frozenset() if is_new else _fresh(stored, spec, before)
+    after = _with_views(shape_of(spec, None if is_new else before), spec, around)
+    viewing = list(_viewing(stored, spec, before, after, is_altered=is_new or bool(altering)))
     statements = _ordered(making_way, creating, altering, viewing)
-    return Work(spec, statements, fresh, None if after == before and not statements else after)
+    return Work(spec, statements, fresh, is_new, None if after == before and not statements else after)
 
 
 def _ordered(*groups: Sequence[ExecutableDDLElement]) -> tuple[ExecutableDDLElement, ...]:
@@ -243,12 +248,10 @@ def _remember(conn: Connection, work: Work) -> None:
     table = str(entity_tables(work.spec).main.name)
     if work.shape is not None:
         shapes.keep(conn, table, work.shape)
-    if not work.fresh:
-        return
     where = _STATE.c.entity_name == work.spec.entity_set
-    due = conn.scalar(select(_STATE.c.fresh_columns).where(where))
-    if due is None:
-        return
-    names = sorted(work.fresh | set(filter(None, due.split(","))))
-    # Without a digest no stored link covers the columns any more, so the next read is a full one.
-    conn.execute(update(_STATE).where(where).values(fresh_columns=",".join(names), columns_digest=None))
+    if work.is_new:
+        conn.execute(update(_STATE).where(where).values(columns_digest=None, fresh_columns="", records_count=0))
+    elif work.fresh and (due := conn.scalar(select(_STATE.c.fresh_columns).where(where))) is not None:
+        names = sorted(work.fresh | set(filter(None, due.split(","))))
+        # Without a digest no stored link covers the columns any more, so the next read is a full one.
+        conn.execute(update(_STATE).where(where).values(fresh_columns=",".join(names), columns_digest=None))

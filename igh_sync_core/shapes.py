@@ -167,7 +167,7 @@ def widening(stored: Stored, table: str, column: Column[Any]) -> tuple[str, str]
         return None
     wanted = spelled(column.type, stored.dialect)
     if storage(before) == storage(wanted) == "TEXT":
-        is_wider = _length(wanted) > _length(before)
+        is_wider = length_of(wanted) > length_of(before)
     else:
         ranks = _NUMBERS.get(storage(wanted), -1), _NUMBERS.get(storage(before), len(_NUMBERS))
         is_wider = ranks[0] > ranks[1]
@@ -177,7 +177,7 @@ def widening(stored: Stored, table: str, column: Column[Any]) -> tuple[str, str]
 _NUMBERS = {"SMALLINT": 0, "INTEGER": 1, "BIGINT": 2, "NUMERIC": 3}
 
 
-def _length(text: str) -> float:
+def length_of(text: str) -> float:
     """Characters a text type holds at most."""
     match = _LENGTH.search(text)
     return int(match[1]) if match else inf

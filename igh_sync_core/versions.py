@@ -40,10 +40,11 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from igh_sync_core.database import Database
 from igh_sync_core.dialect import TEXT_FORM, Instant, later_of, member_of, one_second_after, whole_second
+from igh_sync_core.room import make_room
 from igh_sync_core.rows import Batch, Values, whole_seconds
 from igh_sync_core.tables import EntityTables, raw_name
 
@@ -113,13 +114,14 @@ class History:
         """
         if not len(batch):
             return Counts()
-        savepoint = self._conn.begin_nested()
         try:
-            starts = self._insert_straight(batch, now)
+            with self._conn.begin_nested():
+                starts = self._insert_straight(batch, now)
         except IntegrityError:
-            savepoint.rollback()
             return self.write(batch, now)
-        savepoint.commit()
+        except DataError as exc:
+            make_room(self._conn, self._tables, batch, exc)
+            return self.write_new(batch, now)
         self._insert_picks_straight(batch, starts)
         return Counts(added=len(batch))
 
@@ -131,6 +133,14 @@ class History:
             now: The sync time.
         """
         self._stage(batch)
+        try:
+            with self._conn.begin_nested():
+                return self._write_staged(batch, now)
+        except DataError as exc:
+            make_room(self._conn, self._tables, batch, exc)
+            return self._write_staged(batch, now)
+
+    def _write_staged(self, batch: Batch, now: datetime) -> Counts:
         updated = self._mark_changed(now)
         if updated:
             self._close_marked()
@@ -312,6 +322,21 @@ class History:
             )
             .values({main.c[name]: stage.c[name] for name in names})
         )
+        for field in sorted(self._fresh & self._tables.junctions.keys()):
+            self._fill_picks(self._tables.junctions[field], field)
+
+    def _fill_picks(self, table: Table, field: str) -> None:
+        """Give open versions the options of a multi-select that they were stored without."""
+        main, picks = self._tables.main, self._tables.picks
+        is_stored = exists().where(
+            table.c.entity_id == picks.c.key, table.c.option_code == picks.c.code, table.c.valid_to.is_(None)
+        )
+        missing = (
+            select(picks.c.key, picks.c.code, main.c.valid_from)
+            .join_from(picks, main, self._key == picks.c.key)
+            .where(picks.c.field == field, self._is_open, ~is_stored)
+        )
+        self._conn.execute(insert(table).from_select(["entity_id", "option_code", "valid_from"], missing))
 
     def _open_staged(self, now: datetime) -> None:
         main, stage = self._tables.main, self._tables.stage

@@ -11,6 +11,7 @@ from flows.blocks import DataverseCredentials, SyncDatabase
 from igh_sync_core.config import Config, load_config
 from igh_sync_core.entities import EntityConfig, load_entity_configs
 from igh_sync_core.errors import ConfigError
+from igh_sync_core.workflow import ENTITIES_AT_ONCE
 
 BlockT = TypeVar("BlockT", DataverseCredentials, SyncDatabase)
 
@@ -23,17 +24,25 @@ class Order:
         run_id: Token of the run's lock.
         credentials: Name of a ``DataverseCredentials`` block; None for the environment's settings.
         database: Name of a ``SyncDatabase`` block; None for the environment's settings.
-        entities_file: Path of a JSON file that names the tables; None for the package's own selection.
         entities: Logical names of the tables to copy; None for all of the file.
+        entities_file: Path of a JSON file that names the tables; None for the package's own selection.
+        verify_references: Whether every reference is checked at the end.
+        reference_tolerance: Dangling references up to which the run still counts as successful.
+        reconcile: Whether keys and versions of every record are compared and repaired.
         page_size: Rows asked per page.
+        concurrency: Entities read at once.
     """
 
     run_id: str
     credentials: str | None = None
     database: str | None = None
-    entities_file: str | None = None
     entities: tuple[str, ...] | None = None
+    entities_file: str | None = None
+    verify_references: bool = False
+    reference_tolerance: int = 0
+    reconcile: bool = False
     page_size: int = 5_000
+    concurrency: int = ENTITIES_AT_ONCE
 
     def load_config(self) -> Config:
         """The settings: those of the blocks, and the environment's where no block is named.
@@ -66,7 +75,7 @@ class Order:
 
     def load_entity(self, name: str) -> EntityConfig:
         """One of the tables to copy."""
-        return next(entity for entity in load_entity_configs(self.entities_file) if entity.name == name)
+        return next(entity for entity in self.load_entities() if entity.name == name)
 
 
 def _load_block(kind: type[BlockT], name: str) -> BlockT:

@@ -13,7 +13,6 @@ from prefect import Flow, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import FlowRunContext
-from prefect.events.worker import EventsWorker
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
@@ -55,11 +54,11 @@ def complete_records() -> Iterator[None]:
         if run and run.flow_run and PREFECT_API_URL.value() is None:
             # Prefect counts the runs of each task from 0.
             count = sum(int(last) + 1 for last in run.task_run_dynamic_keys.values())
-            _await_final(run.flow_run.id, count)
+            if count:
+                _await_final(run.flow_run.id, count)
 
 
 def _await_final(flow_run_id: UUID, count: int) -> None:
-    EventsWorker.drain_all()
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
     end = time.monotonic() + RECORDS_LIMIT_S
     with get_client(sync_client=True) as client:

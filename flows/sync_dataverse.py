@@ -5,27 +5,31 @@ python -m flows.sync_dataverse --sandbox    try it on a Dataverse of its own
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 from prefect import State, runtime
-from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows import tasks
+from flows.artifacts import Bar, show_references, show_run, show_verdict
+from flows.events import announce_dangling, announce_drift
+from flows.limits import request_pace
 from flows.logs import core_logs
 from flows.order import Order
 from flows.outcome import end_state, refused
 from flows.standalone import StandaloneFlow, complete_records
+from flows.tiers import Tiers
 from igh_sync_core import workflow
+from igh_sync_core.config import Config
 from igh_sync_core.database import Database
-from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import SyncError
-from igh_sync_core.report import EntityReport, RunReport
+from igh_sync_core.references import Findings, with_findings
+from igh_sync_core.report import RunReport
+from igh_sync_core.run import Run
 from igh_sync_core.sharing import shared_client
-from igh_sync_core.sync import Run
 
 MOST_AT_ONCE = 16
 NAMED_AT_MOST = 3
@@ -39,7 +43,8 @@ def _run_name() -> str:
     what = "all entities" if chosen is None else f"{len(chosen)} entities"
     if chosen and len(chosen) <= NAMED_AT_MOST:
         what = ", ".join(chosen)
-    return f"sync of {what}, {runtime.flow_run.scheduled_start_time:%Y-%m-%d %H:%M} UTC"
+    mode = "reconcile" if asked.get("reconcile") else "sync"
+    return f"{mode} of {what}, {runtime.flow_run.scheduled_start_time:%Y-%m-%d %H:%M} UTC"
 
 
 def _sync_dataverse(  # noqa: PLR0913 - the form that starts a run has one field for each
@@ -47,29 +52,31 @@ def _sync_dataverse(  # noqa: PLR0913 - the form that starts a run has one field
     credentials: Annotated[
         str | None,
         Field(
-            title="Credentials block",
-            description="Name of a Dataverse Credentials block; empty for the settings of the worker's environment.",
+            title="Credentials", description="Dataverse Credentials block, by name; empty for the worker's settings."
         ),
     ] = None,
     database: Annotated[
         str | None,
-        Field(
-            title="Database block",
-            description="Name of a Dataverse Sync Database block; empty for the settings of the worker's environment.",
-        ),
+        Field(title="Database", description="Dataverse Sync Database block, by name; empty for the worker's settings."),
     ] = None,
     entities: Annotated[
         list[str] | None, Field(title="Entities", description="Logical names such as vin_candidate; empty for all.")
     ] = None,
     entities_file: Annotated[
         str | None,
-        Field(
-            title="Entities file", description="JSON file that names the tables to copy; empty for the package's own."
-        ),
+        Field(title="Entities file", description="JSON file that names tables; empty for the usual ones."),
     ] = None,
+    verify_references: Annotated[
+        bool, Field(title="Verify references", description="Check afterwards that every lookup finds its record.")
+    ] = False,
+    reference_tolerance: Annotated[
+        int, Field(title="Tolerance", description="Dangling references up to which the run still succeeds.", ge=0)
+    ] = 0,
+    reconcile: Annotated[
+        bool, Field(title="Reconcile", description="Compare keys and versions of every record, repair what differs.")
+    ] = False,
     page_size: Annotated[
-        int,
-        Field(title="Page size", description="Rows asked per page; 5000 is the server's own limit.", ge=1, le=5_000),
+        int, Field(title="Page size", description="Rows asked per page; the server gives 5000 at most.", ge=1, le=5_000)
     ] = 5_000,
     concurrency: Annotated[
         int, Field(title="Concurrency", description="Entities read at once.", ge=1, le=MOST_AT_ONCE)
@@ -85,13 +92,17 @@ def _sync_dataverse(  # noqa: PLR0913 - the form that starts a run has one field
         workflow.new_run_id(),
         credentials=credentials,
         database=database,
-        entities_file=entities_file,
         entities=None if entities is None else tuple(entities),
+        entities_file=entities_file,
+        verify_references=verify_references,
+        reference_tolerance=reference_tolerance,
+        reconcile=reconcile,
         page_size=page_size,
+        concurrency=concurrency,
     )
     with complete_records(), core_logs():
         try:
-            return end_state(_run(order, concurrency))
+            return end_state(_run(order))
         except SyncError as exc:
             return refused(exc)
 
@@ -104,46 +115,35 @@ sync_dataverse = StandaloneFlow(
 )
 
 
-def _run(order: Order, concurrency: int) -> RunReport:
+def _run(order: Order) -> RunReport:
     """The steps in their order."""
-    entities = order.load_entities()
-    with _held(order):
-        notes, requests = tasks.validate_schema(order)
-        reports = [report for tier in workflow.tiers(entities) for report in _sync_tier(order, tier, concurrency)]
-    return workflow.fold(order.run_id, reports, requests=requests, notes=notes)
+    config, entities = order.load_config(), order.load_entities()
+    with _held(order, config) as run:
+        notes, requests, verdict = tasks.validate_schema(order)
+        show_verdict(verdict)
+        announce_drift(verdict, config.origin)
+        reports = Tiers(order, config, Bar("sync-progress", len(entities))).sync(entities)
+        findings = _verified(order, run) if order.verify_references else Findings()
+    report = workflow.fold(order.run_id, reports, requests=requests, notes=notes, verdict=verdict)
+    report = with_findings(report, findings, tolerance=order.reference_tolerance)
+    show_run(report)
+    return report
 
 
 @contextmanager
-def _held(order: Order) -> Iterator[None]:
-    """Hold the database for the whole run, once the login is proven.
-
-    Tasks in this process share one client meanwhile.
-    """
-    config = order.load_config()
-    with shared_client(config) as client:
-        organisation = tasks.authenticate(order)
-        with workflow.held(Run(order.run_id, client, Database(config), organisation)):
-            yield
+def _held(order: Order, config: Config) -> Iterator[Run]:
+    """Hold the database for the whole run, once the login is proven; tasks of this process share one client."""
+    with shared_client(config, pace=request_pace()) as client:
+        run = Run(order.run_id, client, Database(config), tasks.authenticate(order))
+        with workflow.held(run):
+            yield run
 
 
-def _sync_tier(order: Order, tier: Sequence[EntityConfig], concurrency: int) -> list[EntityReport]:
-    """All entities of a tier, so many at once; their reports in the tier's order, failed ones among them (law 9)."""
-    waiting = list(reversed(tier))
-    running: dict[PrefectFuture[Any], EntityConfig] = {}
-    reports: dict[str, EntityReport] = {}
-    while waiting or running:
-        while waiting and len(running) < concurrency:
-            entity = waiting.pop()
-            running[tasks.sync_entity.submit(entity.name, order)] = entity
-        done = next(as_completed(list(running)))
-        entity = running.pop(done)
-        reports[entity.name] = _report(entity, done)
-    return [reports[entity.name] for entity in tier]
-
-
-def _report(entity: EntityConfig, future: PrefectFuture[Any]) -> EntityReport:
-    result = future.result(raise_on_failure=False)
-    return workflow.failed(entity, result) if isinstance(result, BaseException) else result
+def _verified(order: Order, run: Run) -> Findings:
+    findings = tasks.verify_references(order)
+    show_references(findings, workflow.kept_specs(run, order.load_entities()))
+    announce_dangling(findings, run.client.config.origin)
+    return findings
 
 
 if __name__ == "__main__":

@@ -5,24 +5,42 @@ becomes a Failed state with one clear line; Prefect tries again where the error 
 faults were retried before, by the client.
 """
 
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final, TypedDict, TypeVar, cast
 
 from prefect import State, Task, task
-from prefect.cache_policies import NO_CACHE
+from prefect.assets import materialize
+from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import TaskRun
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 
+from flows.artifacts import EntityProgress
+from flows.assets import UNKNOWN, describe_asset
+from flows.limits import request_pace
 from flows.logs import core_logs
 from flows.order import Order
 from igh_sync_core import workflow
+from igh_sync_core.drift import Verdict
 from igh_sync_core.errors import SyncError
+from igh_sync_core.estimate import count_records
 from igh_sync_core.model import Organisation
+from igh_sync_core.references import Findings
 from igh_sync_core.report import EntityReport
+from igh_sync_core.run import Progress, Run, ignore
 from igh_sync_core.sharing import shared_client
+from igh_sync_core.workflow import Options
 
-P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Habits(TypedDict):
+    retries: int
+    retry_delay_seconds: list[float]
+    retry_jitter_factor: float
+    retry_condition_fn: Callable[[Task[..., Any], TaskRun, State[Any]], bool]
+    cache_policy: CachePolicy
 
 
 def is_retryable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -31,50 +49,95 @@ def is_retryable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
     return isinstance(error, SyncError) and error.retryable
 
 
-def _step(*, name: str, task_run_name: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """A task as all steps are: tried again where that may help, never cached."""
-    return task(
-        name=name,
-        task_run_name=task_run_name,
-        retries=3,
-        retry_delay_seconds=[5, 20, 60],
-        retry_jitter_factor=0.5,
-        retry_condition_fn=is_retryable,
-        cache_policy=NO_CACHE,
-    )
+HABITS: Final[_Habits] = {
+    "retries": 3,
+    "retry_delay_seconds": [5, 20, 60],
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_retryable,
+    "cache_policy": NO_CACHE,
+}
 
 
-@_step(name="authenticate")
+@task(name="authenticate", **HABITS)
 def authenticate(order: Order) -> Organisation:
     """Prove the login and ask who the environment is; no token leaves this task."""
-    return _told(lambda: _authenticate(order))
+
+    def step() -> Organisation:
+        with shared_client(order.load_config(), pace=request_pace()) as client:
+            return workflow.authenticate(client)
+
+    return _told(step)
 
 
-@_step(name="validate schema")
-def validate_schema(order: Order) -> tuple[tuple[str, ...], int]:
-    """Learn the metadata and make the tables that are missing."""
-    return _told(lambda: _validate(order))
+@task(name="validate schema", **HABITS)
+def validate_schema(order: Order) -> tuple[tuple[str, ...], int, Verdict]:
+    """Learn the metadata, judge the stored tables against it and make them fit; gives notes, requests and verdict."""
+
+    def step() -> tuple[tuple[str, ...], int, Verdict]:
+        with _attached(order) as run:
+            notes, requests = workflow.prepare(run, order.load_entities())
+            return notes, requests, workflow.verdict_of(run)
+
+    return _told(step)
 
 
-@_step(name="sync entity", task_run_name="sync {entity}")
+@materialize(UNKNOWN, by="dataverse", name="sync entity", task_run_name="sync {entity}", **HABITS)
 def sync_entity(entity: str, order: Order) -> EntityReport:
     """Bring one table up to date; another try goes on at the last stored page."""
-    return _told(lambda: _sync(entity, order))
+
+    def step() -> EntityReport:
+        with _attached(order, listener=EntityProgress(entity, partial(_count, entity, order))) as run:
+            return _noted(workflow.sync_one(run, order.load_entity(entity)))
+
+    return _told(step)
 
 
-def _authenticate(order: Order) -> Organisation:
+@materialize(UNKNOWN, by="dataverse", name="sync related", task_run_name="sync {what}", **HABITS)
+def sync_related(what: str, order: Order) -> list[EntityReport]:  # noqa: ARG001 - names the task run
+    """Bring the filtered tables up to date, all together, since each may point at records of the others."""
+
+    def step() -> list[EntityReport]:
+        with _attached(order) as run:
+            reports = [_noted(report) for report in workflow.sync_related_tier(run, order.load_entities())]
+        return _with_failures(reports)
+
+    return _told(step)
+
+
+@task(name="verify references", **HABITS)
+def verify_references(order: Order) -> Findings:
+    """Look for references that lead nowhere."""
+
+    def step() -> Findings:
+        with _attached(order) as run:
+            return workflow.verify_references(run, order.load_entities())
+
+    return _told(step)
+
+
+@contextmanager
+def _attached(order: Order, listener: Callable[[Progress], None] = ignore) -> Iterator[Run]:
+    options = Options(page_size=order.page_size, reconcile=order.reconcile, listener=listener)
+    with workflow.attached(order.load_config(), order.run_id, options=options, pace=request_pace()) as run:
+        yield run
+
+
+def _count(entity: str, order: Order) -> int:
     with shared_client(order.load_config()) as client:
-        return workflow.authenticate(client)
+        return count_records(client, [entity])[entity]
 
 
-def _validate(order: Order) -> tuple[tuple[str, ...], int]:
-    with workflow.attached(order.load_config(), order.run_id) as run:
-        return workflow.prepare(run, order.load_entities())
+def _noted(report: EntityReport) -> EntityReport:
+    workflow.log_report(report)
+    describe_asset(report)
+    return report
 
 
-def _sync(entity: str, order: Order) -> EntityReport:
-    with workflow.attached(order.load_config(), order.run_id, options=Options(page_size=order.page_size)) as run:
-        return workflow.sync_one(run, order.load_entity(entity))
+def _with_failures(reports: list[EntityReport]) -> list[EntityReport]:
+    """The reports, under a state that tells when some of them are failures."""
+    failed = [f"{report.entity}: {report.error}" for report in reports if report.status == "failed"]
+    state = Completed(name="PartlyFailed", message="; ".join(failed), data=reports)
+    return cast("list[EntityReport]", state) if failed else reports
 
 
 def _told(step: Callable[[], R]) -> R:

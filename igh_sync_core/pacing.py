@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Condition, Event, Lock
 
@@ -39,6 +39,7 @@ class Pace:
         body_bytes: Size of a page's body above which smaller pages are asked for.
         clock: Seconds, only ever forward.
         wait: Sleep that ends early when the event is set.
+        turnstile: A further place that each request holds, such as one shared by several machines.
     """
 
     total_s: float = 300.0
@@ -49,6 +50,7 @@ class Pace:
     body_bytes: int = 8_000_000
     clock: Callable[[], float] = time.monotonic
     wait: Callable[[Event, float], object] = Event.wait
+    turnstile: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 class Gate:

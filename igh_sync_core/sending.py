@@ -86,6 +86,7 @@ class Sender:
         check_address(url, self.root)
         with ExitStack() as stack:
             stack.enter_context(self._gate.slot(abandoned))
+            stack.enter_context(self._pace.turnstile())
             with translated(url):
                 response = stack.enter_context(closing(self._send(url, headers, on_sent)))
                 if not response.is_success:

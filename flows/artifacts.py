@@ -1,0 +1,144 @@
+"""What a run shows in Prefect: progress while it goes, a table and findings when it has ended. Counts only, no rows."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import cast
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from flows.diagram import relation_diagram
+from flows.harmless import harmless
+from igh_sync_core.drift import Verdict
+from igh_sync_core.model import TableSpec
+from igh_sync_core.references import Findings
+from igh_sync_core.report import EntityReport, RunReport
+from igh_sync_core.run import Progress
+
+LONG_AFTER_PAGES = 4
+"""An entity gets a bar of its own when this many pages are stored and more are to come."""
+REFRESH_S = 2.0
+COUNTS = ("added", "updated", "closed", "unchanged", "requests", "seconds")
+
+
+class Bar:
+    """One progress artifact; made at its first step.
+
+    Args:
+        key: Lower case, digits and dashes; runs of the same key form a history in the UI.
+        total: Steps until it is full.
+    """
+
+    def __init__(self, key: str, total: int) -> None:
+        self._key = key
+        self._total = max(total, 1)
+        self._done = 0
+        self._artifact: UUID | None = None
+
+    def step(self, what: str, steps: int = 1) -> None:
+        """So many steps further, with *what* as the last thing done."""
+        self._done += steps
+        self.show(self._done, f"{self._done} of {self._total} entities; last: {what}")
+
+    @harmless
+    def show(self, done: int, text: str) -> None:
+        """Set the bar to *done* steps."""
+        percent = min(100.0, round(100 * done / self._total, 1))
+        if self._artifact is None:
+            self._artifact = cast("UUID", create_progress_artifact(percent, key=self._key, description=text))
+        else:
+            update_progress_artifact(self._artifact, percent, description=text)
+
+
+class EntityProgress:
+    """Listens to the stored pages of one entity, and shows a bar once it proves long.
+
+    Args:
+        entity: Logical name.
+        count: Asked once, when it proves long: how many records it has.
+    """
+
+    def __init__(self, entity: str, count: Callable[[], int]) -> None:
+        self._key = f"sync-{entity.lower().replace('_', '-')}"
+        self._count = count
+        self._bar: Bar | None = None
+        self._total = 1
+        self._pages = 0
+        self._shown_at = 0.0
+
+    def __call__(self, page: Progress) -> None:
+        """A page was stored."""
+        self._pages += 1
+        if self._bar is None and (self._pages < LONG_AFTER_PAGES or page.is_done):
+            return
+        if page.is_done or time.monotonic() - self._shown_at >= REFRESH_S:
+            self._shown_at = time.monotonic()
+            self._show(page)
+
+    @harmless
+    def _show(self, page: Progress) -> None:
+        if self._bar is None:
+            self._total = max(self._count(), page.rows + 1)
+            self._bar = Bar(self._key, self._total)
+        done = self._total if page.is_done else min(page.rows, self._total - 1)
+        self._bar.show(done, f"{page.entity}: {page.rows:,} of about {self._total:,} records")
+
+
+@harmless
+def show_run(report: RunReport) -> None:
+    """The table of a run, one line per entity."""
+    table = [_line(entity) for entity in report.entities]
+    notes = "".join(f"\n- {_escape(note)}" for note in report.notes)
+    create_table_artifact(table, key="sync-report", description=_escape(report.summary()) + notes)
+
+
+@harmless
+def show_verdict(verdict: Verdict) -> None:
+    """What the schema check found."""
+    create_markdown_artifact(verdict.as_markdown(), key="schema-check", description="Stored tables against metadata")
+
+
+@harmless
+def show_references(findings: Findings, specs: Sequence[TableSpec]) -> None:
+    """What the verification found, and a picture of who points at whom."""
+    text = "\n".join(_reference_lines(findings, specs))
+    create_markdown_artifact(text, key="reference-check", description="References between the copied tables")
+
+
+def _reference_lines(findings: Findings, specs: Sequence[TableSpec]) -> Iterator[str]:
+    verdict = f"{findings.dangling_count:,} lead nowhere" if findings.dangling else "all lead to a record"
+    yield f"# Reference check: {verdict}\n"
+    yield f"{findings.references:,} references in {findings.relations} relations were checked.\n"
+    if findings.dangling:
+        rows = [
+            (f.table, f.fk_column, f.referenced_table, f.dangling_count, f.total_checked) for f in findings.dangling
+        ]
+        yield from _markdown_table(("table", "column", "points at", "dangling", "checked"), rows)
+    if findings.unchecked:
+        yield "\n## Not checked, since not copied\n"
+        targets = [(u.table, u.fk_column, ", ".join(u.targets) or "unknown", u.count) for u in findings.unchecked]
+        yield from _markdown_table(("table", "column", "points at", "references"), targets)
+    yield f"\n## Relations\n\n```mermaid\n{relation_diagram(specs, findings)}\n```\n"
+
+
+def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(_escape(str(cell)) for cell in row)} |"
+
+
+def _line(report: EntityReport) -> dict[str, object]:
+    outcome = report.status if report.status == "completed" else f"{report.status}: {report.error or report.reason}"
+    counts = {name: getattr(report, name) for name in COUNTS}
+    return {"entity": report.entity, "strategy": report.strategy, **counts, "outcome": outcome}
+
+
+def _escape(text: str) -> str:
+    """Plain text in a place that understands Markdown."""
+    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in text)

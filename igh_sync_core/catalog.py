@@ -75,7 +75,7 @@ def ask_organisation(channel: Channel, api_root: str) -> Organisation:
         reply = channel.get(url, prefer=prefer())
     except RequestRejected:
         reply = channel.get(f"{api_root}WhoAmI")
-        return Organisation("", _server_time(reply.server_date), TOKEN_DAYS, LANGUAGE)
+        return Organisation("", _server_time(reply.server_date), TOKEN_DAYS, LANGUAGE, channel.requests)
     page = parse_page(reply.body)
     row = msgspec.json.decode(page.value[0], type=_OrganisationRow) if page.value else _OrganisationRow()
     return Organisation(
@@ -83,6 +83,7 @@ def ask_organisation(channel: Channel, api_root: str) -> Organisation:
         _server_time(reply.server_date),
         row.expirechangetrackingindays or TOKEN_DAYS,
         row.languagecode or LANGUAGE,
+        channel.requests,
     )
 
 

@@ -157,9 +157,11 @@ class Organisation(Struct, frozen=True):
         server_time: The server's clock when it answered (UTC, whole seconds).
         token_days: Days that deletions are kept for change tracking.
         language: LCID of its base language.
+        requests: What it took to learn this.
     """
 
     metadata_version: str
     server_time: datetime
     token_days: int
     language: int
+    requests: int = 1

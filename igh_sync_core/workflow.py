@@ -26,9 +26,11 @@ from igh_sync_core.errors import ConfigError, SchemaError, SyncError
 from igh_sync_core.lock import exclusive_run
 from igh_sync_core.model import LogicalName, Organisation, TableSpec
 from igh_sync_core.pacing import Pace
+from igh_sync_core.references import Findings, verify, with_findings
+from igh_sync_core.related import sync_related
 from igh_sync_core.report import EntityReport, RunReport
-from igh_sync_core.sharing import shared_client
 from igh_sync_core.run import Progress, Run, ignore
+from igh_sync_core.sharing import shared_client
 from igh_sync_core.sync import sync_entity
 
 ENTITIES_AT_ONCE = 4
@@ -56,6 +58,7 @@ class Options:
         on_report: Given each entity's report when it has ended.
         optionsets: Choice columns per entity, for where definitions may not be read.
         verify_references: Whether to check every reference at the end.
+        reference_tolerance: Dangling references in all up to which the run still counts as successful.
         reconcile: Whether to sweep keys and versions of every entity and repair what differs.
         connect: Opens the wire; another one than HTTPS serves tests and experiments.
     """
@@ -64,6 +67,7 @@ class Options:
     concurrency: int = ENTITIES_AT_ONCE
     optionsets: Mapping[str, Sequence[str]] | None = None
     verify_references: bool = False
+    reference_tolerance: int = 0
     reconcile: bool = False
     connect: Callable[[Config], Client] = Client
     listener: Callable[[Progress], None] = ignore
@@ -90,8 +94,13 @@ def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Opti
         with held(run):
             notes, requests = prepare(run, entities, options.optionsets)
             verdict = verdict_of(run)
-            reports = [report for tier in tiers(entities) for report in _sync_tier(run, tier, options)]
-    return fold(run_id, reports, requests=requests, notes=notes, verdict=verdict)
+            reports = _sync_tier(run, tiers(entities)[0], options)
+            related = sync_related_tier(run, entities)
+            for report in related:
+                options.on_report(report)
+            findings = verify_references(run, entities) if options.verify_references else Findings()
+    whole = fold(run_id, [*reports, *related], requests=requests, notes=notes, verdict=verdict)
+    return with_findings(whole, findings, tolerance=options.reference_tolerance)
 
 
 def new_run_id() -> str:
@@ -156,10 +165,10 @@ def prepare(
         hints: Choice columns by entity, for where definitions may not be read.
 
     Returns:
-        Notes worth reporting, and the requests sent. What the check found is kept: see ``verdict_of``.
+        Notes worth reporting, and the requests of the run so far. What the check found is kept: see ``verdict_of``.
     """
     prepared = preparation.prepare(run, tuple(entities), hints or {})
-    return prepared.notes, prepared.requests
+    return prepared.notes, run.organisation.requests + prepared.requests
 
 
 def verdict_of(run: Run) -> Verdict:
@@ -186,7 +195,7 @@ def sync_one(run: Run, entity: EntityConfig) -> EntityReport:
             if entry.spec is None:
                 return _set_aside(entity, entry.fault)
             if entity.filtered:
-                return _skipped(entity, "filtered entities are not synced yet")
+                return _skipped(entity, "filtered entities are synced together, by sync_related_tier")
             checkpoint.log_start(conn, entry.spec, run_id=run.run_id, now=run.organisation.server_time)
         try:
             report = sync_entity(run, conn, entry.spec, strategy.choose(entry.spec, entity))
@@ -196,6 +205,46 @@ def sync_one(run: Run, entity: EntityConfig) -> EntityReport:
         with run.database.transaction(conn):
             checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
     return report
+
+
+def sync_related_tier(run: Run, entities: Sequence[EntityConfig]) -> list[EntityReport]:
+    """Sync all filtered entities together and log them in ``_sync_log``; what failed is in its report.
+
+    Args:
+        run: The run; the unfiltered entities were synced before.
+        entities: Every configured entity, filtered or not.
+
+    Returns:
+        One report per filtered entity.
+
+    Raises:
+        StoreError: The database cannot be used.
+    """
+    filtered = {LogicalName(entity.name): entity for entity in tiers(entities)[1]}
+    if not filtered:
+        return []
+    with run.database.writing() as conn:
+        faults = {name: entry.fault for name in filtered if (entry := catalog.kept_entry(conn, name)).spec is None}
+    aside = [_guarded(run, filtered[name]) for name in faults]
+    return aside + sync_related(run, kept_specs(run, entities), filtered.keys() - faults.keys())
+
+
+def verify_references(run: Run, entities: Iterable[EntityConfig]) -> Findings:
+    """Check every reference between the entities' current rows.
+
+    Raises:
+        StoreError: The database cannot be used.
+    """
+    specs = kept_specs(run, entities)
+    with run.database.writing() as conn:
+        return verify(conn, specs)
+
+
+def kept_specs(run: Run, entities: Iterable[EntityConfig]) -> list[TableSpec]:
+    """Tables of the entities that can be synced, as this run's validation found them."""
+    with run.database.writing() as conn:
+        entries = [catalog.kept_entry(conn, LogicalName(entity.name)) for entity in entities]
+    return [entry.spec for entry in entries if entry.spec is not None]
 
 
 def failed(entity: EntityConfig, exc: BaseException) -> EntityReport:

@@ -1,0 +1,441 @@
+"""How an entity is read and what that leaves in the table: section 5 of the design, on both engines."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from copies import Copy, entities
+from sqlalchemy import MetaData, Table, delete, update
+
+from igh_sync_core import checkpoint
+from igh_sync_core.run import Progress
+from igh_sync_core.sandbox import Fault, Organisation, health_organisation
+
+TRACKED, UNTRACKED, WHOLE, PAIRS = "vin_disease", "vin_rdpriority", "vin_clinicalusestatus", "vin_vin_candidate_account"
+START = datetime(2026, 1, 10, 12, 0, 0, tzinfo=UTC)
+SMALL_PAGES = 7
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process in the middle of a run."""
+
+
+@pytest.fixture
+def organisation() -> Organisation:
+    made = health_organisation(2_000)
+    made.clock.set(START)
+    return made
+
+
+@pytest.fixture
+def copy_of(organisation: Organisation, database_settings: dict[str, str]) -> Callable[..., Copy]:
+    return lambda *names: Copy(organisation, database_settings, entities(*names))
+
+
+def after_page(number: int, action: Callable[[], object]) -> Callable[[Progress], None]:
+    """Do something once, when that many pages have been stored."""
+    seen: list[Progress] = []
+
+    def listen(progress: Progress) -> None:
+        seen.append(progress)
+        if len(seen) == number:
+            action()
+
+    return listen
+
+
+def interrupt() -> None:
+    raise Interrupted
+
+
+def current(copy: Copy, entity: str, *columns: str) -> dict[str, tuple[object, ...]]:
+    """Current rows by key."""
+    [spec] = [one for one in copy.selection if one.name == entity]
+    return {row[0]: row[1:] for row in copy.open_rows(spec.api_name, f"{entity}id", *columns)}
+
+
+@pytest.mark.parametrize(
+    ("entity", "strategy", "reason"),
+    [
+        (TRACKED, "delta", "change tracking is on"),
+        (UNTRACKED, "modifiedon", "no change tracking"),
+        (WHOLE, "snapshot", "neither"),
+        (PAIRS, "delta", "change tracking is on"),
+        ("vin_vin_candidate_vin_region", "snapshot", "neither"),
+    ],
+)
+def test_the_strategy_follows_from_metadata_and_says_why(
+    copy_of: Callable[..., Copy], entity: str, strategy: str, reason: str
+) -> None:
+    report = copy_of(entity).sync_one()
+
+    assert report.strategy == strategy
+    assert reason in report.reason
+
+
+def test_the_entities_file_may_demand_another_strategy(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.selection = [replace(copy.selection[0], strategy="snapshot")]
+
+    report = copy.sync_one()
+    assert (report.strategy, "demanded" in report.reason) == ("snapshot", True)
+
+
+def test_a_strategy_the_table_does_not_allow_is_an_error_that_names_the_remedy(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(UNTRACKED)
+    copy.selection = [replace(copy.selection[0], strategy="delta")]
+
+    [(entity, error)] = copy.sync().failed_entities
+    assert entity == UNTRACKED
+    assert "change tracking" in error
+
+
+@pytest.mark.parametrize("entity", [TRACKED, UNTRACKED, WHOLE, PAIRS])
+def test_a_first_read_over_many_pages_copies_every_record(copy_of: Callable[..., Copy], entity: str) -> None:
+    copy = copy_of(entity)
+    report = copy.sync_one(page_size=SMALL_PAGES)
+
+    assert report.added == copy.organisation.count(entity)
+    assert set(current(copy, entity)) == set(copy.organisation.keys(entity))
+
+
+@pytest.mark.parametrize("entity", [TRACKED, UNTRACKED, WHOLE])
+def test_changes_and_inserts_arrive_and_the_rest_makes_no_versions(copy_of: Callable[..., Copy], entity: str) -> None:
+    copy = copy_of(entity)
+    copy.sync_one()
+    key = copy.organisation.keys(entity)[0]
+    copy.organisation.clock.advance(60)
+    copy.organisation.update(entity, key, {"vin_name": "renamed"})
+    added = copy.organisation.insert(entity, {"vin_name": "added"})
+
+    report = copy.sync_one()
+    assert (report.added, report.updated, report.closed) == (1, 1, 0)
+    assert current(copy, entity, "vin_name")[key] == ("renamed",)
+    assert current(copy, entity, "vin_name")[added] == ("added",)
+
+
+def test_a_run_with_nothing_changed_asks_once_per_tracked_entity(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED, PAIRS, UNTRACKED, WHOLE)
+    copy.sync()
+
+    report = copy.sync()
+    assert [entity.requests for entity in report.entities] == [1, 1, 1, 1]
+    assert len(copy.asked) == report.requests == 5, "one for each entity, and one for the metadata version"
+    assert report.total("added") + report.total("updated") + report.total("closed") == 0
+
+
+# Deletions
+
+
+def test_a_tombstone_closes_as_deleted(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    key = copy.organisation.keys(TRACKED)[0]
+    copy.organisation.delete(TRACKED, key)
+
+    assert copy.sync_one().closed == 1
+    closed = [row for row in copy.rows("vin_diseases", "vin_diseaseid", "closed_reason") if row[1]]
+    assert closed == [(key, "deleted")]
+
+
+def test_a_row_missing_from_a_complete_read_closes_as_absent(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(WHOLE)
+    copy.sync_one(page_size=3)
+    key = copy.organisation.keys(WHOLE)[0]
+    copy.organisation.delete(WHOLE, key)
+
+    assert copy.sync_one(page_size=3).closed == 1
+    closed = [row for row in copy.rows("vin_clinicalusestatuses", f"{WHOLE}id", "closed_reason") if row[1]]
+    assert closed == [(key, "absent")]
+
+
+def test_a_record_restored_after_its_deletion_opens_a_new_version(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    key = copy.organisation.keys(TRACKED)[0]
+    copy.organisation.delete(TRACKED, key)
+    copy.organisation.clock.advance(60)
+    copy.sync_one()
+    copy.organisation.restore(TRACKED, key)
+    copy.organisation.clock.advance(60)
+
+    assert copy.sync_one().added == 1
+    reasons = [row[1] for row in copy.rows("vin_diseases", "vin_diseaseid", "closed_reason") if row[0] == key]
+    assert reasons == ["deleted", None]
+
+
+def test_a_record_made_and_deleted_between_two_runs_is_nothing(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    copy.organisation.delete(TRACKED, copy.organisation.insert(TRACKED, {"vin_name": "short-lived"}))
+
+    report = copy.sync_one()
+    assert (report.added, report.updated, report.closed) == (0, 0, 0)
+
+
+def test_a_deactivated_record_is_not_deleted(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    key = copy.organisation.keys(TRACKED)[0]
+    copy.organisation.update(TRACKED, key, {"statecode": 1})
+
+    report = copy.sync_one()
+    assert (report.updated, report.closed) == (1, 0)
+    assert current(copy, TRACKED, "statecode")[key] == (1,)
+
+
+# No gap, no double
+
+
+@pytest.mark.parametrize("entity", [TRACKED, UNTRACKED])
+def test_rows_changed_while_a_first_read_is_under_way_are_not_lost(copy_of: Callable[..., Copy], entity: str) -> None:
+    copy = copy_of(entity)
+    early = copy.organisation.keys(entity)[0]
+
+    def change() -> None:
+        copy.organisation.clock.advance(30)
+        copy.organisation.update(entity, early, {"vin_name": "changed under way"})
+
+    copy.sync_one(page_size=2, on_page=after_page(2, change))
+    copy.sync_one()
+    assert current(copy, entity, "vin_name")[early] == ("changed under way",)
+
+
+@pytest.mark.parametrize("entity", [TRACKED, UNTRACKED])
+def test_rows_read_again_make_no_versions(copy_of: Callable[..., Copy], entity: str) -> None:
+    copy = copy_of(entity)
+    copy.organisation.update(entity, copy.organisation.keys(entity)[0], {"vin_name": "fresh"})
+    copy.sync_one()
+    copy.sync_one()
+
+    table = copy.selection[0].api_name
+    assert len(copy.rows(table, "row_id")) == copy.organisation.count(entity)
+
+
+def test_rows_sharing_the_second_of_the_watermark_are_read(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(UNTRACKED)
+    first, second = copy.organisation.keys(UNTRACKED)[:2]
+    copy.organisation.update(UNTRACKED, first, {"vin_name": "one"})
+    copy.sync_one()
+    copy.organisation.update(UNTRACKED, second, {"vin_name": "two"})
+
+    copy.sync_one()
+    assert current(copy, UNTRACKED, "vin_name")[second] == ("two",)
+
+
+def test_rows_committed_late_inside_the_overlap_are_read(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(UNTRACKED)
+    first, late = copy.organisation.keys(UNTRACKED)[:2]
+    copy.organisation.update(UNTRACKED, first, {"vin_name": "one"})
+    copy.sync_one()
+    copy.organisation.clock.advance(-300)
+    copy.organisation.update(UNTRACKED, late, {"vin_name": "stamped five minutes ago, committed now"})
+    copy.organisation.clock.advance(600)
+
+    copy.sync_one()
+    assert current(copy, UNTRACKED, "vin_name")[late] == ("stamped five minutes ago, committed now",)
+
+
+def test_the_watermark_never_passes_the_clock_of_the_server(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(UNTRACKED)
+    future = START + timedelta(days=365)
+    copy.organisation.update(UNTRACKED, copy.organisation.keys(UNTRACKED)[0], {"modifiedon": f"{future:%Y-%m-%dT%H:%M:%SZ}"})
+
+    copy.sync_one()
+    assert copy.state("vin_rdpriorities").last_timestamp == START
+
+
+def test_modifiedon_going_backwards_makes_no_empty_interval(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    key = copy.organisation.keys(TRACKED)[0]
+    copy.organisation.clock.advance(60)
+    copy.organisation.update(TRACKED, key, {"vin_name": "imported", "modifiedon": "2001-01-01T00:00:00Z"})
+
+    copy.sync_one()
+    [old, new] = [row for row in copy.rows("vin_diseases", "vin_diseaseid", "valid_from", "valid_to") if row[0] == key]
+    assert old[1] < old[2] == new[1]
+    assert new[2] is None
+
+
+def test_a_rollup_change_without_a_new_modifiedon_is_a_version(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    key = copy.organisation.keys(TRACKED)[0]
+    copy.organisation.clock.advance(60)
+    copy.organisation.update(TRACKED, key, {"vin_name": "rolled up"}, touch=False)
+
+    assert copy.sync_one().updated == 1
+    [old, new] = [row for row in copy.rows("vin_diseases", "vin_diseaseid", "valid_from", "valid_to") if row[0] == key]
+    assert old[1] < old[2] == new[1]
+
+
+# Expired links, changed columns
+
+
+@pytest.mark.parametrize("answers_all", [False, True], ids=["refused", "everything with 200"])
+def test_an_expired_delta_link_reads_whole_keeps_history_and_says_so(
+    copy_of: Callable[..., Copy], answers_all: bool
+) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    changed, gone = copy.organisation.keys(TRACKED)[:2]
+    copy.organisation.update(TRACKED, changed, {"vin_name": "changed meanwhile"})
+    copy.organisation.delete(TRACKED, gone)
+    if answers_all:
+        copy.organisation.clock.advance(40 * 86_400)
+    else:
+        copy.organisation.expire_delta_tokens(TRACKED)
+
+    report = copy.sync_one(page_size=SMALL_PAGES)
+    assert "read whole" in report.reason
+    assert (report.updated, report.closed) == (1, 1)
+    reasons = [row for row in copy.rows("vin_diseases", "vin_diseaseid", "closed_reason") if row[0] in (changed, gone)]
+    assert sorted(reasons, key=str) == sorted([(changed, "updated"), (changed, None), (gone, "absent")], key=str)
+    assert copy.sync_one().requests == 1
+
+
+def test_a_changed_column_reads_whole_and_fills_open_rows_without_versions(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    copy.organisation.add_column(TRACKED, "vin_extra", "Edm.String")
+
+    report = copy.sync_one()
+    assert "columns changed" in report.reason
+    assert (report.added, report.updated, report.closed) == (0, 0, 0)
+    assert len(copy.rows("vin_diseases", "vin_extra")) == copy.organisation.count(TRACKED)
+    assert copy.sync_one().requests == 1
+
+
+# Resume
+
+
+@pytest.mark.parametrize("entity", [TRACKED, UNTRACKED, WHOLE])
+def test_an_interrupted_first_read_goes_on_after_its_last_page(copy_of: Callable[..., Copy], entity: str) -> None:
+    copy = copy_of(entity)
+    assert copy.sync(page_size=2, on_page=after_page(2, interrupt)).failed_entities
+    stored = len(copy.rows(copy.selection[0].api_name, "row_id"))
+    assert 0 < stored < copy.organisation.count(entity)
+
+    report = copy.sync_one(page_size=2)
+    assert "goes on after its last stored page" in report.reason
+    assert report.added == copy.organisation.count(entity) - stored
+
+
+def test_a_complete_read_that_did_not_finish_closes_nothing(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(WHOLE)
+    copy.sync_one()
+    gone = copy.organisation.keys(WHOLE)[0]
+    copy.organisation.delete(WHOLE, gone)
+    copy.sync(page_size=2, on_page=after_page(2, interrupt))
+    assert gone in current(copy, WHOLE)
+
+    assert copy.sync_one(page_size=2).closed == 1
+    assert gone not in current(copy, WHOLE)
+
+
+def test_a_refused_page_link_restarts_the_read_and_loses_nothing(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync(page_size=SMALL_PAGES, on_page=after_page(2, interrupt))
+    state = copy.state("vin_diseases")
+    assert state.next_link
+    with copy.database.writing() as conn:
+        broken = state.model_copy(update={"next_link": state.next_link.replace("pagenumber", "pagenumbre")})
+        checkpoint.write(conn, broken)
+
+    report = copy.sync_one()
+    assert "refused" in report.reason
+    assert set(current(copy, TRACKED)) == set(copy.organisation.keys(TRACKED))
+
+
+# Refusals and faults
+
+
+def test_a_table_that_refuses_order_is_still_read_completely(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(UNTRACKED)
+    copy.sandbox.refuse_order_by(UNTRACKED)
+    copy.sync_one()
+    copy.organisation.clock.advance(60)
+    for key in copy.organisation.keys(UNTRACKED):
+        copy.organisation.update(UNTRACKED, key, {"vin_name": "all changed"})
+
+    report = copy.sync_one(page_size=3)
+    assert "$orderby was refused" in report.reason
+    assert report.updated == copy.organisation.count(UNTRACKED)
+
+
+def test_change_tracking_switched_off_goes_on_by_modifiedon_and_keeps_history(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    copy.organisation.set_change_tracking(TRACKED, False)
+    copy.organisation.clock.advance(60)
+    copy.organisation.update(TRACKED, copy.organisation.keys(TRACKED)[0], {"vin_name": "renamed"})
+
+    report = copy.sync_one()
+    assert (report.strategy, report.updated, report.closed) == ("modifiedon", 1, 0)
+    assert "the strategy was delta before" in report.reason
+
+
+@pytest.mark.parametrize("kind", ["loop", "foreign_link", "missing_value", "not_json"])
+def test_a_read_that_cannot_be_proved_complete_is_an_error(copy_of: Callable[..., Copy], kind: str) -> None:
+    copy = copy_of(TRACKED)
+    copy.sandbox.faults.add(Fault(kind=kind, match="vin_diseases", times=99))  # type: ignore[arg-type]
+
+    [(entity, _error)] = copy.sync(page_size=SMALL_PAGES).failed_entities
+    assert entity == TRACKED
+    assert copy.state("vin_diseases").state == "failed"
+
+
+@pytest.mark.parametrize("kind", ["duplicates", "fewer"])
+def test_pages_may_repeat_rows_or_be_short(copy_of: Callable[..., Copy], kind: str) -> None:
+    copy = copy_of(TRACKED)
+    copy.sandbox.faults.add(Fault(kind=kind, match="vin_diseases", times=99))  # type: ignore[arg-type]
+
+    copy.sync_one(page_size=SMALL_PAGES)
+    assert set(current(copy, TRACKED)) == set(copy.organisation.keys(TRACKED))
+
+
+def test_one_entity_that_may_not_be_read_does_not_stop_the_others(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED, UNTRACKED)
+    copy.sandbox.deny(TRACKED)
+
+    report = copy.sync()
+    assert [entity for entity, _ in report.failed_entities] == [TRACKED]
+    assert report.entities[1].added == copy.organisation.count(UNTRACKED)
+    assert TRACKED in report.summary()
+
+
+# Reconcile
+
+
+@pytest.mark.parametrize("entity", [TRACKED, UNTRACKED, WHOLE, PAIRS])
+def test_reconcile_repairs_whatever_differs_and_counts_it(copy_of: Callable[..., Copy], entity: str) -> None:
+    copy = copy_of(entity)
+    copy.sync_one()
+    table = copy.selection[0].api_name
+    with copy.database.writing() as conn:
+        stored = Table(table, MetaData(), autoload_with=conn)
+        key = stored.c[f"{entity}id"]
+        missing, stale = copy.organisation.keys(entity)[:2]
+        conn.execute(delete(stored).where(key == missing))
+        conn.execute(update(stored).where(key == stale).values(versionnumber=1))
+        surplus = stored.select().where(key == copy.organisation.keys(entity)[2])
+        row = dict(conn.execute(surplus).mappings().one())
+        del row["row_id"]
+        conn.execute(stored.insert().values({**row, f"{entity}id": "99999999-0000-0000-0000-000000000000"}))
+
+    report = copy.sync_one(reconcile=True)
+    if report.strategy == "snapshot":
+        assert (report.added, report.closed) == (1, 1)
+    else:
+        assert "1 missed updates, 1 missed inserts, 1 missed deletions" in report.reason
+    assert set(current(copy, entity)) == set(copy.organisation.keys(entity))
+
+
+def test_reconcile_finds_nothing_where_nothing_differs(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+
+    report = copy.sync_one(reconcile=True)
+    assert "0 missed updates, 0 missed inserts, 0 missed deletions" in report.reason

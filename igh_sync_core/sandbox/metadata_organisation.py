@@ -9,11 +9,13 @@ from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
 from .columns import option_set
+from .model_organisation import limit_pairs
 from .organisation import ManyToMany, Organisation
 from .schema import ENGLISH, KIND_OF_EDM, Column, Kind, Option, OptionSet, Shape
 
 EDM = "{http://docs.oasis-open.org/odata/ns/edm}"
 BOOKKEEPING = frozenset({"versionnumber"})
+BOTH = 2
 MODEL_TYPES = "crmmodelbaseentity"
 
 
@@ -24,7 +26,7 @@ class _Type(NamedTuple):
 
 
 def organisation_from_metadata(csdl: bytes, *, rows: int, seed: int = 7) -> Organisation:
-    """An organisation with the tables of *csdl* and *rows* rows spread evenly over them.
+    """An organisation with the tables of *csdl* and *rows* rows spread over them.
 
     Args:
         csdl: A whole ``$metadata`` document; it is served unchanged.
@@ -40,9 +42,11 @@ def organisation_from_metadata(csdl: bytes, *, rows: int, seed: int = 7) -> Orga
         each.get("EntityType", "").rpartition(".")[2]: each.get("Name", "") for each in root.iter(f"{EDM}EntitySet")
     }
     business = [name for name in types if name in sets and MODEL_TYPES not in _lineage(name, types)]
-    shapes = [_shape(name, sets[name], types) for name in business]
+    shapes = [_as_intersect(_shape(name, sets[name], types), set(business)) for name in business]
     relationships = [_relationship(shape) for shape in shapes if shape.is_intersect]
-    return Organisation(shapes, _spread(shapes, rows), seed=seed, relationships=relationships, source=csdl)
+    return Organisation(
+        shapes, _spread(shapes, relationships, rows), seed=seed, relationships=relationships, source=csdl
+    )
 
 
 def _parse(csdl: bytes) -> ET.Element:
@@ -76,7 +80,7 @@ def _shape(name: str, entity_set: str, types: Mapping[str, _Type]) -> Shape:
     names = {column.name for column in columns}
     csdl_key = next((key for each in line if (key := _key(types[each].element))), f"{name}id")
     key = f"{name}id" if csdl_key == "ownerid" and f"{name}id" in names else csdl_key
-    shape = Shape(
+    return Shape(
         logical_name=name,
         entity_set=entity_set,
         key=key,
@@ -88,7 +92,6 @@ def _shape(name: str, entity_set: str, types: Mapping[str, _Type]) -> Shape:
         is_tracked="versionnumber" in names,
         ownership="UserOwned" if "_ownerid_value" in names else "OrganizationOwned",
     )
-    return _as_intersect(shape)
 
 
 def _key(element: ET.Element) -> str | None:
@@ -147,11 +150,11 @@ def _options(name: str) -> OptionSet:
     return option_set(name, "First|Second|Third")
 
 
-def _as_intersect(shape: Shape) -> Shape:
+def _as_intersect(shape: Shape, tables: set[str]) -> Shape:
     """*shape* marked as an N:N table where it has nothing but its key, two ids named after tables, and a version."""
     others = [column for column in shape.columns if column.name not in BOOKKEEPING | {shape.key}]
-    ends = [column for column in others if column.edm == "Edm.Guid" and column.name.endswith("id")]
-    if not (len(others) == len(ends) == len(("first", "second")) and "versionnumber" in shape.by_name):
+    ends = [column for column in others if column.name.removesuffix("id") in tables]
+    if not (len(others) == len(ends) == BOTH and "versionnumber" in shape.by_name):
         return shape
     for column in ends:
         target = column.name.removesuffix("id")
@@ -166,9 +169,12 @@ def _relationship(shape: Shape) -> ManyToMany:
     return ManyToMany(name, name, first.targets[0], first.name, second.targets[0], second.name)
 
 
-def _spread(shapes: list[Shape], rows: int) -> dict[str, int]:
+def _spread(shapes: list[Shape], relationships: list[ManyToMany], rows: int) -> dict[str, int]:
     names = [shape.logical_name for shape in shapes if not shape.is_abstract and shape.logical_name != "organization"]
     counts = {name: rows // len(names) + (number < rows % len(names)) for number, name in enumerate(names)}
     if any(shape.logical_name == "organization" for shape in shapes):
         counts["organization"] = 1
+    limit_pairs(counts, relationships)
+    first = next(shape.logical_name for shape in shapes if not shape.is_intersect and shape.logical_name in names)
+    counts[first] += rows - sum(counts[name] for name in names)
     return counts

@@ -1,13 +1,12 @@
 """How many rows each table of the model organisation gets, and the organisation itself."""
 
 from collections.abc import Mapping, Sequence
-from math import lcm
 from types import MappingProxyType
 
 from .health import candidate, clinical_trial, intersect, many_to_many, pipeline
 from .organisation import ManyToMany, Organisation
 from .platform_tables import platform_shapes
-from .population import VARIANTS
+from .population import possible_pairs
 from .schema import Shape
 
 WEIGHTS: Mapping[str, int] = MappingProxyType({
@@ -75,7 +74,7 @@ def share_out(rows: int, shapes: Sequence[Shape], relationships: Sequence[ManyTo
     for name, cap in CAPS.items():
         counts[name] += min(cap - 1, budget * cap // sum(CAPS.values()))
     _grow(counts, rows - sum(counts.values()))
-    _limit_pairs(counts, relationships)
+    limit_pairs(counts, relationships)
     counts["contact"] += rows - sum(counts.values())
     return counts
 
@@ -86,12 +85,8 @@ def _grow(counts: dict[str, int], rest: int) -> None:
         counts[name] += rest * weight // total
 
 
-def _limit_pairs(counts: dict[str, int], relationships: Sequence[ManyToMany]) -> None:
+def limit_pairs(counts: dict[str, int], relationships: Sequence[ManyToMany]) -> None:
     """No more N:N rows than distinct pairs of ends that the formula can make."""
     for relationship in relationships:
-        sides = [counts[relationship.entity1], counts[relationship.entity2]]
-        slots = [max(1, int(min(side, VARIANTS) * 0.85)) for side in sides]
-        blocks = lcm(*(max(1, side // VARIANTS) for side in sides))
-        pairs = slots[0] * slots[1]
-        possible = VARIANTS * blocks if pairs >= VARIANTS else pairs
+        possible = possible_pairs(counts[relationship.entity1], counts[relationship.entity2])
         counts[relationship.intersect] = min(counts[relationship.intersect], possible)

@@ -8,7 +8,7 @@ dates differ from row to row, and pages can be rendered from 256 templates per t
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from math import gcd
+from math import gcd, lcm
 from random import Random
 from typing import NamedTuple
 
@@ -55,8 +55,8 @@ class Population:
 
     @property
     def slots(self) -> int:
-        """Positions of a block that lookups may point at; the others stay unreferenced."""
-        return max(1, int(min(self.count, VARIANTS) * 0.85)) if self.count else 0
+        """See ``slots_of``."""
+        return slots_of(self.count)
 
     def head(self, block: int) -> str:
         """First eight digits of the keys of *block*, for lookups from any row of the same block number."""
@@ -97,6 +97,17 @@ class Population:
         """Smallest rank whose time of change is not before *seconds*; *count* when there is none."""
         steps = -((FIRST_MODIFIED - seconds) // self.seconds_per_step)
         return min(max(0, steps * ROWS_PER_SECOND), self.count)
+
+
+def slots_of(count: int) -> int:
+    """Positions of a block that lookups may point at, in a table of *count* rows; the others stay unreferenced."""
+    return max(1, int(min(count, VARIANTS) * 0.85)) if count else 0
+
+
+def possible_pairs(first: int, second: int) -> int:
+    """Distinct pairs of rows that N:N rows between tables of these sizes can hold."""
+    pairs = slots_of(first) * slots_of(second)
+    return VARIANTS * lcm(*(max(1, side // VARIANTS) for side in (first, second))) if pairs >= VARIANTS else pairs
 
 
 @cache

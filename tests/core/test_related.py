@@ -1,0 +1,360 @@
+"""Related tables against a local Dataverse: closure, keeping up, and how many requests both take."""
+
+import itertools
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from copies import Copy
+from graphs import FILTERED, SELECTION, Graph, Node, from_picks, key_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection
+
+from igh_sync_core import checkpoint
+from igh_sync_core.control import SyncState
+from igh_sync_core.errors import StoreError
+from igh_sync_core.report import EntityReport, RunReport
+from igh_sync_core.sandbox import Fault
+
+SETS = {"account": "accounts", "contact": "contacts", "systemuser": "systemusers", "vin_study": "vin_studies"}
+
+
+def copy_of(graph: Graph, where: dict[str, str]) -> Copy:
+    return Copy(graph.organisation(), where, SELECTION)
+
+
+def members(copy: Copy) -> dict[str, set[str]]:
+    return {table: {str(key) for (key,) in copy.open_rows(SETS[table], f"{table}id")} for table in FILTERED}
+
+
+def synced(copy: Copy, **options: Any) -> RunReport:
+    report = copy.sync(**options)
+    assert report.failed_entities == []
+    return report
+
+
+def of(report: RunReport, table: str) -> EntityReport:
+    return next(one for one in report.entities if one.entity == table)
+
+
+def asked(copy: Copy, table: str) -> list[str]:
+    """Queries of one table in the last run."""
+    return [entry.query for entry in copy.asked if entry.path.endswith(f"/{SETS[table]}")]
+
+
+@given(
+    sizes=st.fixed_dictionaries({table: st.integers(0, 5) for table in ("vin_study", *FILTERED, "team")}),
+    picks=st.lists(st.integers(0, 1000), min_size=80, max_size=80),
+)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_closure_equals_a_search_by_hand_on_any_graph(sizes: dict[str, int], picks: list[int]) -> None:
+    graph = from_picks(sizes | {"vin_study_systemuser": sizes["vin_study"]}, itertools.cycle(picks))
+    with tempfile.TemporaryDirectory() as folder:
+        copy = copy_of(graph, {"sqlite_db_path": str(Path(folder) / "copy.db")})
+        report = synced(copy, verify_references=True)
+
+        assert members(copy) == graph.closure()
+        found = {
+            (e["table"], e["fk_column"], e["referenced_table"]): e["dangling_count"] for e in report.reference_errors
+        }
+        sets = SETS | {"vin_study_systemuser": "vin_study_systemuserset"}
+        expected = graph.dangling(graph.closure())
+        assert found == {
+            (sets[table], column, sets[target]): count for (table, column, target), count in expected.items()
+        }
+
+
+def picks_of(seed: int) -> Iterator[int]:
+    generator = random.Random(seed)  # noqa: S311 - makes data, not secrets
+    return iter(lambda: generator.randrange(100_000), None)
+
+
+def test_a_larger_graph_closes_on_both_engines(database_settings: dict[str, str]) -> None:
+    sizes = {"vin_study": 30, "vin_study_systemuser": 20, "account": 60, "contact": 60, "systemuser": 20, "team": 3}
+    graph = from_picks(sizes, picks_of(5))
+    copy = copy_of(graph, database_settings)
+    synced(copy)
+
+    assert members(copy) == graph.closure()
+    assert 0 < len(members(copy)["account"]) < 60
+
+
+def chain(length: int) -> tuple[Graph, list[Node]]:
+    """A study → account → contact → account → …, ending in a cycle."""
+    graph = Graph()
+    nodes = [(("account", "contact")[at % 2], key_of(("account", "contact")[at % 2], at)) for at in range(length)]
+    for at, (table, _key) in enumerate(nodes):
+        column = "_primarycontactid_value" if table == "account" else "_parentcustomerid_value"
+        graph.add(table, at, **{column: nodes[at + 1 if at + 1 < length else length - 2]})
+    graph.add("vin_study", 1, _vin_site_value=nodes[0])
+    return graph, nodes
+
+
+def test_no_number_of_rounds_cuts_a_chain_off(tmp_path: Path) -> None:
+    graph, nodes = chain(14)
+    copy = copy_of(graph, {"sqlite_db_path": str(tmp_path / "copy.db")})
+    synced(copy)
+
+    assert {(table, key) for table, keys in members(copy).items() for key in keys} == set(nodes)
+
+
+def small() -> Graph:
+    """One study of account 1, whose contact is 1; user 1 owns the study; further records are pointed at by nothing."""
+    graph = Graph()
+    for number in (1, 2, 3):
+        graph.add("systemuser", number)
+        graph.add("contact", number, _ownerid_value=("systemuser", key_of("systemuser", number)))
+        graph.add("account", number, _primarycontactid_value=("contact", key_of("contact", number)))
+    site, owner = ("account", key_of("account", 1)), ("systemuser", key_of("systemuser", 1))
+    graph.add("vin_study", 1, _vin_site_value=site, _ownerid_value=owner)
+    return graph
+
+
+@pytest.fixture
+def copy(database_settings: dict[str, str]) -> Copy:
+    """The small graph, once per engine."""
+    return copy_of(small(), database_settings)
+
+
+@pytest.fixture
+def light(tmp_path: Path) -> Copy:
+    """The same on SQLite alone, for what does not depend on the engine."""
+    return copy_of(small(), {"sqlite_db_path": str(tmp_path / "copy.db")})
+
+
+ACCOUNT, CONTACT, USER, STUDY = (key_of(table, 1) for table in ("account", "contact", "systemuser", "vin_study"))
+OTHER = ("account", key_of("account", 2))
+
+
+def test_a_run_with_nothing_new_asks_each_related_table_once(copy: Copy) -> None:
+    copy.organisation.update("contact", CONTACT, {"_parentcustomerid_value": ("account", key_of("account", 9))})
+    first = synced(copy)
+    second = synced(copy)
+
+    assert [of(first, table).added for table in FILTERED] == [1, 1, 1]
+    assert [of(second, table).requests for table in FILTERED] == [1, 1, 1]
+    assert all("deltatoken" in query for table in FILTERED for query in asked(copy, table))
+
+
+def test_changes_of_members_arrive_and_those_of_others_do_not(copy: Copy) -> None:
+    synced(copy)
+    copy.organisation.update("account", ACCOUNT, {"name": "renamed"})
+    copy.organisation.update(*OTHER, {"name": "nobody asks"})
+    report = synced(copy)
+
+    assert (of(report, "account").updated, of(report, "account").requests) == (1, 2)
+    assert copy.open_rows("accounts", "name") == [("renamed",)]
+
+
+def test_new_references_bring_new_members_and_what_those_point_at(light: Copy) -> None:
+    synced(light)
+    light.organisation.update("vin_study", STUDY, {"_vin_sponsor_value": OTHER})
+    report = synced(light)
+
+    assert [of(report, table).added for table in FILTERED] == [1, 1, 1]
+    assert members(light)["contact"] == {CONTACT, key_of("contact", 2)}
+
+
+def test_a_deleted_member_is_closed_in_the_same_request(copy: Copy) -> None:
+    synced(copy)
+    copy.organisation.delete("account", ACCOUNT)
+    report = synced(copy)
+
+    assert (of(report, "account").closed, of(report, "account").requests) == (1, 1)
+    assert copy.rows("accounts", "closed_reason") == [("deleted",)]
+
+
+def test_a_restored_member_comes_back_though_no_row_that_points_at_it_changed(light: Copy) -> None:
+    synced(light)
+    light.organisation.delete("account", ACCOUNT)
+    synced(light)
+    light.organisation.restore("account", ACCOUNT)
+    report = synced(light)
+
+    assert of(report, "account").added == 1
+    assert light.rows("accounts", "closed_reason") == [("deleted",), (None,)]
+
+
+def test_a_record_created_after_it_was_missed_is_found(light: Copy) -> None:
+    missing = key_of("account", 9)
+    light.organisation.update("vin_study", STUDY, {"_vin_sponsor_value": ("account", missing)})
+    synced(light)
+    light.organisation.insert("account", {"accountid": missing})
+    synced(light)
+
+    assert missing in members(light)["account"]
+
+
+def test_a_member_nobody_points_at_any_more_stays_and_is_kept_up(light: Copy) -> None:
+    synced(light)
+    light.organisation.update("vin_study", STUDY, {"_vin_site_value": None})
+    light.organisation.update("account", ACCOUNT, {"name": "still here"})
+    synced(light)
+
+    assert light.open_rows("accounts", "name") == [("still here",)]
+
+
+def test_a_hidden_record_is_no_error_of_the_sync_and_is_found_by_reconciling_once_shown(copy: Copy) -> None:
+    copy.sandbox.hide("account", ACCOUNT)
+    report = synced(copy, verify_references=True)
+
+    assert [(e["fk_column"], e["dangling_count"], e["sample_ids"]) for e in report.reference_errors] == [
+        ("_vin_site_value", 1, (ACCOUNT,))
+    ]
+    assert not report.success
+    copy.sandbox.reveal("account", ACCOUNT)
+    report = synced(copy, verify_references=True, reconcile=True)
+    assert report.success
+    assert members(copy)["account"] == {ACCOUNT}
+
+
+def test_an_expired_link_starts_over_with_all_keys_and_misses_nothing(copy: Copy) -> None:
+    synced(copy)
+    copy.organisation.update("account", ACCOUNT, {"name": "renamed"})
+    copy.organisation.delete("contact", CONTACT)
+    copy.organisation.expire_delta_tokens()
+    report = synced(copy)
+
+    assert "0x80044352" in of(report, "account").reason
+    assert copy.open_rows("accounts", "name") == [("renamed",)]
+    assert copy.rows("contacts", "closed_reason") == [("absent",)]
+    assert [of(synced(copy), table).requests for table in FILTERED] == [1, 1, 1]
+
+
+def test_a_link_older_than_deletions_are_kept_is_not_used(light: Copy) -> None:
+    synced(light)
+    light.organisation.delete("account", ACCOUNT)
+    light.organisation.clock.advance(7 * 86_400)
+    report = synced(light)
+
+    assert "days old" in of(report, "account").reason
+    assert light.rows("accounts", "closed_reason") == [("absent",)]
+
+
+def untracked(copy: Copy) -> Copy:
+    for table in FILTERED:
+        copy.organisation.set_change_tracking(table, on=False)
+    return copy
+
+
+def test_a_small_untracked_table_is_asked_by_id_in_one_request(light: Copy) -> None:
+    synced(untracked(light))
+    light.organisation.update("account", ACCOUNT, {"name": "renamed"})
+    report = synced(light)
+
+    assert (of(report, "account").updated, of(report, "account").requests) == (1, 1)
+
+
+def test_an_untracked_deletion_is_found_by_a_reconcile_run_alone(copy: Copy) -> None:
+    synced(untracked(copy))
+    copy.organisation.delete("account", ACCOUNT)
+
+    assert of(synced(copy), "account").closed == 0
+    assert of(synced(copy, reconcile=True), "account").closed == 1
+    assert copy.rows("accounts", "closed_reason") == [("absent",)]
+
+
+def test_a_large_untracked_table_is_asked_once_for_what_changed(tmp_path: Path) -> None:
+    graph = Graph()
+    for number in range(520):
+        graph.add("account", number)
+        graph.add("vin_study", number, _vin_site_value=("account", key_of("account", number)))
+    copy = untracked(copy_of(graph, {"sqlite_db_path": str(tmp_path / "copy.db")}))
+    report = synced(copy)
+    assert (of(report, "account").added, of(report, "account").requests) == (520, 2)
+
+    copy.organisation.clock.advance(3_600)
+    copy.organisation.update("account", ACCOUNT, {"name": "renamed"})
+    report = synced(copy)
+    assert (of(report, "account").updated, of(report, "account").requests) == (1, 2)
+    assert "modifiedon%20ge" in asked(copy, "account")[0]
+    copy.organisation.clock.advance(3_600)
+    assert of(synced(copy), "account").requests == 1
+
+
+def test_where_change_tracking_is_refused_the_members_are_asked_by_id(light: Copy) -> None:
+    synced(light)
+    light.organisation.tables["account"].shape.is_tracked = False
+    light.organisation.update("account", ACCOUNT, {"name": "renamed"})
+    report = synced(light)
+
+    assert "change tracking was refused" in of(report, "account").reason
+    assert light.open_rows("accounts", "name") == [("renamed",)]
+
+
+def test_a_table_that_may_not_be_read_stops_no_other(light: Copy) -> None:
+    light.sandbox.deny("contact")
+    report = light.sync()
+
+    assert [name for name, _error in report.failed_entities] == ["contact"]
+    assert members(light) == {"account": {ACCOUNT}, "contact": set(), "systemuser": {USER}}
+    light.sandbox.allow("contact")
+    synced(light)
+    assert members(light)["contact"] == {CONTACT}
+
+
+def test_a_record_is_asked_only_under_its_own_type(light: Copy) -> None:
+    light.organisation.update("vin_study", STUDY, {"_vin_sponsor_value": ("contact", key_of("contact", 3))})
+    synced(light)
+
+    assert not any(key_of("contact", 3) in query for query in asked(light, "account"))
+    assert key_of("contact", 3) in members(light)["contact"]
+
+
+def test_a_batch_the_server_finds_too_large_is_asked_in_halves(light: Copy) -> None:
+    for number in range(10, 40):
+        light.organisation.insert("account", {"accountid": key_of("account", number)})
+        light.organisation.insert("vin_study", {"_vin_site_value": ("account", key_of("account", number))})
+    light.sandbox.faults.add(Fault(kind="status", status=414, match="/accounts?$filter", times=1))
+    report = synced(light)
+
+    assert (of(report, "account").added, of(report, "account").requests) == (31, 4)
+
+
+class Power:
+    """Goes out at the n-th checkpoint of related tables, inside its transaction, and stays out."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 0
+        write = checkpoint.write
+
+        def guarded(conn: Connection, state: SyncState) -> None:
+            self.left -= 1
+            if self.left <= 0:
+                raise StoreError("the power went out")  # noqa: TRY003, EM101 - stands for anything
+            write(conn, state)
+
+        monkeypatch.setattr("igh_sync_core.members.checkpoint.write", guarded)
+
+
+def test_a_run_cut_at_any_checkpoint_is_completed_by_the_next(light: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced(light)
+    power, versions = Power(monkeypatch), 1
+    for cut in itertools.count(1):
+        fresh = 100 + cut
+        light.organisation.insert("contact", {"contactid": key_of("contact", fresh)})
+        person = ("contact", key_of("contact", fresh))
+        light.organisation.insert("account", {"accountid": key_of("account", fresh), "_primarycontactid_value": person})
+        light.organisation.update("vin_study", STUDY, {"_vin_sponsor_value": ("account", key_of("account", fresh))})
+        light.organisation.update("systemuser", USER, {"title": f"before cut {cut}"})
+        light.organisation.update("account", ACCOUNT, {"name": f"before cut {cut}"})
+        if cut > 1:
+            light.organisation.delete("account", key_of("account", fresh - 1))
+        power.left = cut + len(SELECTION) - len(FILTERED)
+        is_whole = light.sync().success
+        power.left = 1_000
+        synced(light)
+        versions += 1
+
+        assert members(light)["account"] == {ACCOUNT, key_of("account", fresh)}
+        assert members(light)["contact"] == {CONTACT, *(key_of("contact", 101 + at) for at in range(cut))}
+        names = [name for key, name in light.rows("accounts", "accountid", "name") if key == ACCOUNT]
+        assert names[1:] == [f"before cut {at + 1}" for at in range(cut)]
+        assert len(light.rows("systemusers", "title")) == versions
+        if is_whole:
+            break
+    assert cut > 8

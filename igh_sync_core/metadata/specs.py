@@ -55,7 +55,7 @@ class Attributes(Struct, frozen=True):
 def definition_from_csdl(csdl: Csdl, logical_name: LogicalName) -> Definition:
     """A definition for a table that EntityDefinitions does not show, from what the CSDL declares.
 
-    Its key is the CSDL's Key; change tracking counts as off.
+    Its key is the CSDL's Key, or an id of its own in place of an inherited one; change tracking counts as off.
 
     Raises:
         SchemaError: The table is not declared, or its Key is not exactly one property.
@@ -67,7 +67,17 @@ def definition_from_csdl(csdl: Csdl, logical_name: LogicalName) -> Definition:
     if len(key) != 1:
         msg = f"{logical_name}: $metadata declares the key {list(key)}, and exactly one property is needed"
         raise SchemaError(msg)
-    return Definition(logical_name, entity_set_name=csdl.sets_by_type.get(logical_name), primary_id_attribute=key[0])
+    entity_set = csdl.sets_by_type.get(logical_name)
+    return Definition(
+        logical_name, entity_set_name=entity_set, primary_id_attribute=_own_id(csdl, logical_name, key[0])
+    )
+
+
+def _own_id(csdl: Csdl, logical_name: LogicalName, key: str) -> str:
+    """The id of systemuser and team is their own, though they repeat the Key of their base, ``ownerid``."""
+    own = dict(csdl.types[logical_name].properties)
+    own_id = f"{logical_name}id"
+    return own_id if key not in own and own.get(own_id) == "Edm.Guid" else key
 
 
 def build_spec(

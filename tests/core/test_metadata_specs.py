@@ -255,6 +255,19 @@ def test_a_declared_key_is_never_guessed(key: tuple[str, ...], message: str) -> 
         definition_from_csdl(Csdl(types={"odd": odd}, sets={}), LogicalName("odd"))
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [((("systemuserid", "Edm.Guid"),), "systemuserid"), ((("subject", "Edm.String"),), "ownerid")],
+)
+def test_an_id_of_its_own_wins_over_an_inherited_key(own: tuple[tuple[str, str], ...], expected: str) -> None:
+    """The same key as with definitions, so that rights given later change nothing."""
+    principal = EntityType("principal", None, is_abstract=True, key=("ownerid",), properties=(("ownerid", "Edm.Guid"),))
+    user = EntityType("systemuser", "principal", is_abstract=False, key=("ownerid",), properties=own)
+    csdl = Csdl(types={"principal": principal, "systemuser": user}, sets={EntitySet("systemusers"): "systemuser"})
+
+    assert definition_from_csdl(csdl, LogicalName("systemuser")).primary_id_attribute == expected
+
+
 def test_a_table_unknown_to_the_model_is_refused() -> None:
     with pytest.raises(SchemaError, match="vin_gone: not declared"):
         definition_from_csdl(model(), LogicalName("vin_gone"))

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from flows.outcome import SyncFailed
+from flows.saving import save_blocks
+from igh_sync_core.config import load_config
 from igh_sync_core.display import summary_table
 from igh_sync_core.errors import SyncError
 
@@ -17,7 +19,7 @@ DEMONSTRATION_ROWS = 2_000
 def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when all went well, 1 with one line on the error stream when not."""
     options = vars(_parser().parse_args(arguments))
-    sandbox, rows = options.pop("sandbox"), options.pop("rows")
+    sandbox, rows, block = options.pop("sandbox"), options.pop("rows"), options.pop("save_blocks")
     console = Console()
     try:
         if sandbox:
@@ -25,6 +27,9 @@ def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> in
 
             _be_brief()
             demonstrate(flow, rows=rows, console=console)
+        elif block:
+            save_blocks(load_config(), block)
+            console.print(f"saved: dataverse-credentials/{block} and sync-database/{block}")
         else:
             console.print(summary_table(flow(**options)))
     except SyncFailed as exc:
@@ -41,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flows.sync_dataverse", description=__doc__)
     parser.add_argument("--sandbox", action="store_true", help="run twice against a Dataverse made for it")
     parser.add_argument("--rows", type=int, default=DEMONSTRATION_ROWS, help="records of that Dataverse (%(default)s)")
+    parser.add_argument("--save-blocks", metavar="NAME", help="only save the settings as blocks of this name")
     parser.add_argument("--credentials", metavar="BLOCK", help="Dataverse Credentials block; else DATAVERSE_* settings")
     parser.add_argument("--database", metavar="BLOCK", help="Dataverse Sync Database block; else the settings")
     parser.add_argument("--entities", nargs="+", metavar="NAME", help="logical names; else all")

@@ -136,7 +136,7 @@ def _noted(report: EntityReport) -> EntityReport:
 def _with_failures(reports: list[EntityReport]) -> list[EntityReport]:
     """The reports, under a state that tells when some of them are failures."""
     failed = [f"{report.entity}: {report.error}" for report in reports if report.status == "failed"]
-    state = Completed(name="PartlyFailed", message="; ".join(failed), data=reports)
+    state: State[Any] = Completed(name="PartlyFailed", message="; ".join(failed), data=reports)
     return cast("list[EntityReport]", state) if failed else reports
 
 

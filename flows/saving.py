@@ -1,0 +1,43 @@
+"""Saves the environment's settings as blocks: the shortest way from a working ``.env`` to a deployment."""
+
+from pydantic import SecretStr
+
+from flows.blocks import DataverseCredentials, SyncDatabase
+from igh_sync_core.certificate import read_certificate
+from igh_sync_core.config import Config
+
+
+def save_blocks(config: Config, name: str) -> None:
+    """Save both blocks under *name*, in place of any that have it.
+
+    Args:
+        config: Validated settings; the text of its certificate is kept, not the path.
+        name: Lower-case letters, digits and dashes.
+    """
+    credentials_of(config).save(name, overwrite=True)
+    database = SyncDatabase(
+        sqlite_path=config.sqlite_db_path, postgres_url=_secret(config.postgres_connection_string or "")
+    )
+    database.save(name, overwrite=True)
+
+
+def credentials_of(config: Config) -> DataverseCredentials:
+    """The login of *config* as a block."""
+    certificate = ""
+    if config.certificate_file:
+        pair = read_certificate(config.certificate_file, config.certificate_password)
+        certificate = pair.private_key + pair.public_certificate
+    return DataverseCredentials(
+        api_url=config.api_url,
+        client_id=config.client_id,
+        client_secret=_secret(config.client_secret),
+        certificate=_secret(certificate),
+        tenant_id=config.tenant_id,
+        authority=config.authority,
+        scope=config.scope,
+        ca_file=config.ca_file,
+    )
+
+
+def _secret(text: str) -> SecretStr | None:
+    return SecretStr(text) if text else None

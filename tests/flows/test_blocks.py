@@ -1,0 +1,125 @@
+"""Blocks: how they look to Prefect, what they hand to the core, and that they keep their secrets."""
+
+import tomllib
+from importlib import import_module
+
+import pytest
+import trustme
+from prefect.blocks.core import Block
+from prefect.testing.standard_test_suites import BlockStandardTestSuite
+from processes import ROOT, PrefectServer
+from pydantic import SecretStr, ValidationError
+
+from flows.blocks import DataverseCredentials, SyncDatabase
+from flows.order import Order
+from flows.saving import save_blocks
+from igh_sync_core.config import load_config
+from igh_sync_core.errors import ConfigError
+from igh_sync_core.sandbox import Server
+
+
+class TestStandards(BlockStandardTestSuite):
+    @pytest.fixture(params=[DataverseCredentials, SyncDatabase])
+    def block(self, request: pytest.FixtureRequest) -> type[Block]:
+        kind: type[Block] = request.param
+        return kind
+
+    def test_has_a_valid_image(self, block: type[Block]) -> None:
+        """The suite's own test asks the network for the picture; the file name tells its size."""
+        assert str(block._logo_url).startswith("https://cdn.sanity.io/")  # noqa: SLF001 - Prefect's name for it
+        assert str(block._logo_url).endswith("-250x250.png")  # noqa: SLF001 - as above
+
+
+def credentials_for(server: Server, **changes: str | None) -> DataverseCredentials:
+    values = {
+        "api_url": server.api_url,
+        "client_id": server.client_id,
+        "client_secret": server.client_secret,
+        "authority": server.api_url,
+        "ca_file": str(server.ca_file),
+    }
+    return DataverseCredentials.model_validate(values | changes)
+
+
+def test_prefect_finds_the_blocks_by_the_entry_point() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    module = import_module(project["entry-points"]["prefect.collections"]["igh_sync"])
+
+    assert {module.DataverseCredentials, module.SyncDatabase} == {DataverseCredentials, SyncDatabase}
+
+
+def test_check_tells_good_credentials_from_bad_ones_in_one_line(dataverse: Server) -> None:
+    good = credentials_for(dataverse).check()
+    bad = credentials_for(dataverse, client_secret="not-it").check()
+
+    assert good.startswith("the credentials work: ")
+    assert bad.startswith("the credentials do not work: ")
+    assert "AADSTS7000215" in bad
+    assert "\n" not in good + bad
+    assert "not-it" not in bad
+
+
+def test_check_names_every_fault_of_the_values() -> None:
+    block = DataverseCredentials(api_url="ftp://org", client_id="")
+
+    text = block.check()
+
+    assert "DATAVERSE_API_URL" in text
+    assert "DATAVERSE_CLIENT_ID" in text
+
+
+def test_get_client_asks_the_environment(dataverse: Server) -> None:
+    with credentials_for(dataverse).get_client() as client:
+        reply = client.channel("test").get(f"{client.config.api_root}WhoAmI")
+
+    assert reply.status == 200
+
+
+def test_a_certificate_as_pem_text_logs_in(dataverse: Server) -> None:
+    authority = trustme.CA(key_type=trustme.KeyType.RSA)
+    pair = authority.issue_cert("sync.example", key_type=trustme.KeyType.RSA)
+    dataverse.sandbox.login.accept_certificate(pair.cert_chain_pems[0].bytes())
+    text = (pair.private_key_pem.bytes() + pair.cert_chain_pems[0].bytes()).decode()
+
+    block = credentials_for(dataverse, client_secret=None, certificate=text)
+
+    assert block.check().startswith("the credentials work")
+    assert text not in repr(block) + str(block.model_dump())
+
+
+def test_values_not_given_are_not_filled_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATAVERSE_TENANT_ID", "other.example")
+    monkeypatch.setenv("POSTGRES_CONNECTION_STRING", "postgresql://someone@else/db")
+    block = DataverseCredentials(
+        api_url="https://org.crm.dynamics.com", client_id="app", client_secret=SecretStr("s3cret")
+    )
+
+    config = block.to_config(SyncDatabase(sqlite_path="copy.db"))
+
+    assert config.tenant_id is None
+    assert config.get_db_type() == "sqlite"
+    assert config.sqlite_db_path == "copy.db"
+    assert "s3cret" not in repr(block) + repr(config)
+
+
+def test_a_database_needs_a_place() -> None:
+    with pytest.raises(ValidationError, match="give a SQLite file or a PostgreSQL URL"):
+        SyncDatabase()
+
+
+def test_saved_settings_come_back_by_name(prefect_api: PrefectServer, dataverse: Server) -> None:
+    config = load_config()
+    save_blocks(config, "from-environment")
+
+    order = Order("run", credentials="from-environment", database="from-environment")
+
+    assert order.load_config() == config
+    assert dataverse.client_secret.encode() not in (prefect_api.home / "prefect.db").read_bytes()
+
+
+def test_a_missing_block_is_named_with_the_remedy(prefect_api: PrefectServer) -> None:
+    assert prefect_api.api_url
+
+    with pytest.raises(ConfigError, match="no block dataverse-credentials/nowhere; save it first"):
+        Order("run", credentials="nowhere").load_config()

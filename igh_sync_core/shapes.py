@@ -114,7 +114,9 @@ class Stored:
         candidates = kinds_kept_as(self.dialect.name, storage(text))
         shape = self.shapes.get(table)
         known = shape.kinds.get(name) if shape else None
-        return frozenset({known}) if known in candidates else candidates
+        # SQLite widens no declaration: an INTEGER column takes decimals as they are.
+        is_widened = self.dialect.name == "sqlite" and known in WIDENING and not candidates.isdisjoint(WIDENING)
+        return frozenset({known}) if known is not None and (known in candidates or is_widened) else candidates
 
 
 def read(conn: Connection, specs: Iterable[TableSpec]) -> Stored:

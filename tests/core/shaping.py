@@ -1,0 +1,97 @@
+"""Short ways to write tables down and to load records into them."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Raw
+from sqlalchemy import text
+
+from igh_sync_core import checkpoint, drift, schema, strategy
+from igh_sync_core.catalog import Catalog, Entry
+from igh_sync_core.choices import Choices
+from igh_sync_core.control import SyncState
+from igh_sync_core.database import Database
+from igh_sync_core.drift import Verdict
+from igh_sync_core.entities import EntityConfig
+from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, Lookup, OptionKind, TableSpec
+from igh_sync_core.rows import RowCodec
+from igh_sync_core.tables import entity_tables
+from igh_sync_core.versions import Counts, History
+
+NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
+ENGLISH, FRENCH = 1033, 1036
+MULTI, PICK = OptionKind.MULTISELECT, OptionKind.PICKLIST
+
+
+def key(number: int) -> str:
+    return f"aaaaaaaa-0000-0000-0000-{number:012}"
+
+
+def spec_of(
+    *columns: Column, entity: str = "sample", entity_set: str = "", lookups: Sequence[Lookup] = ()
+) -> TableSpec:
+    """A table with a key of its own name and *columns*."""
+    id_name = f"{entity}id"
+    return TableSpec(
+        LogicalName(entity),
+        EntitySet(entity_set or f"{entity}s"),
+        id_name,
+        (Column(id_name, Kind.GUID), *columns),
+        tuple(lookups),
+    )
+
+
+def text_column(name: str, length: int | None = None) -> Column:
+    return Column(name, Kind.STRING, length)
+
+
+class Store:
+    """A database that is brought from one metadata to the next, as runs do."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        schema.create_control_tables(database)
+
+    def judge(self, *specs: TableSpec, faults: dict[str, str] | None = None, missing: Sequence[str] = ()) -> Verdict:
+        """What a run would find, with nothing written."""
+        entries = {spec.logical_name: Entry(spec) for spec in specs}
+        entries |= {LogicalName(name): Entry(None, fault) for name, fault in (faults or {}).items()}
+        entries |= {LogicalName(name): Entry(None) for name in missing}
+        sets = {spec.logical_name: spec.entity_set for spec in specs}
+        entities = [EntityConfig(name, sets.get(name, f"{name}s")) for name in entries]
+        with self.database.writing() as conn:
+            return drift.compare(conn, entities, Catalog(entries))
+
+    def become(self, *specs: TableSpec, language: int = ENGLISH) -> schema.Applied:
+        """Judge and apply, as a run does."""
+        verdict = self.judge(*specs)
+        sound = [spec for spec in specs if spec.logical_name not in verdict.broken]
+        with self.database.writing() as conn:
+            return schema.apply(conn, sound, language=language)
+
+    def write(self, spec: TableSpec, *records: dict[str, Any], now: datetime = NOON, new: bool = False) -> Counts:
+        """One page, its choices noted, its fresh columns filled in."""
+        batch = RowCodec(spec, self.database.kind).decode([Raw(json.dumps(one).encode()) for one in records])
+        with self.database.connection() as conn, self.database.transaction(conn):
+            fresh = frozenset(filter(None, checkpoint.read(conn, spec).fresh_columns.split(",")))
+            history = History(self.database, conn, entity_tables(spec), fresh=fresh)
+            Choices(conn, spec, ENGLISH).note(batch, now)
+            return (history.write_new if new else history.write)(batch, now)
+
+    def begin(self, spec: TableSpec) -> None:
+        """Put on record that a read of the entity has completed."""
+        with self.database.writing() as conn:
+            state = SyncState(entity_name=spec.entity_set, state="completed", columns_digest=strategy.digest(spec))
+            checkpoint.write(conn, state)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What a query finds."""
+        with self.database.writing() as conn:
+            return [tuple(row) for row in conn.execute(text(query))]
+
+    def run(self, statement: str) -> None:
+        """What somebody else does to the database."""
+        with self.database.writing() as conn:
+            conn.execute(text(statement))

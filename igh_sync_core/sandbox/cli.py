@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
+from signal import SIGTERM, default_int_handler, signal
 from threading import Event
 
 from msgspec import json
@@ -62,6 +63,8 @@ def _announce(server: Server, *, as_json: bool) -> None:
 
 
 def _wait() -> None:
+    """Until Ctrl-C, or until a parent process terminates us: both end in order."""
+    signal(SIGTERM, default_int_handler)
     try:
         Event().wait()
     except KeyboardInterrupt:

@@ -162,6 +162,7 @@ def entity(shape: Shape) -> Json:
         "IntroducedVersion": "1.0.0.0",
         "CreatedOn": "1900-01-01T00:00:00Z",
         "ModifiedOn": "2024-06-01T02:41:52Z",
+        "DisplayCollectionName": label({ENGLISH: shape.entity_set.removeprefix("vin_").capitalize()}, "entities", name),
         "DisplayName": label({ENGLISH: name.removeprefix("vin_"), FRENCH: f"{name} (fr)"}, "entity", name),
     }
 
@@ -217,6 +218,9 @@ def _options(query: str) -> dict[str, str]:
 
 
 def _context(path: str) -> str:
+    """*path* as contexts spell it: a table alone loses its key, a table on the way keeps it unnamed."""
+    if "/" not in path:
+        return path.partition("(")[0]
     return re.sub(r"\(LogicalName=('[^']*')\)", r"(\1)", path)
 
 

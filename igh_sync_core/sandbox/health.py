@@ -131,12 +131,16 @@ def clinical_trial() -> Shape:
 
 def pipeline() -> list[Shape]:
     """Tables of the domain beside candidates and trials."""
-    country = [lookup("vin_region", "vin_region", navigation="vin_Region"), *texts("vin_isocode", max_length=3)]
-    product_stage = [
+    return [*products(), *reference_tables()]
+
+
+def products() -> list[Shape]:
+    """Products, where they stand, who makes them, and where that was read."""
+    stage = [
         lookup("vin_product", "vin_product", navigation="vin_Product", null_share=0),
         lookup("vin_rdstage", "vin_rdstage", navigation="vin_RDStage", null_share=0),
+        *decimals("vin_cost", "vin_probability"),
     ]
-    health = Column(name="vin_whoregion", kind=Kind.PICKLIST, options=REGIONS)
     managed = Column(name="iscustomizable", kind=Kind.MANAGED, null_share=0)
     return [
         custom(
@@ -148,48 +152,33 @@ def pipeline() -> list[Shape]:
             [lookup("vin_disease", "vin_disease", navigation="vin_Disease"), *memos("vin_description")],
             [*money("vin_price"), *currency(), lookup("vin_manufacturer", "account", navigation="vin_Manufacturer")],
         ),
-        custom(
-            "vin_disease",
-            "vin_diseases",
-            texts("vin_icdcode"),
-            decimals("vin_dalys"),
-            memos("vin_description"),
-            [health],
-        ),
         custom("vin_source", "vin_sources", texts("vin_url", "vin_publisher"), days("vin_publishedon"), [managed]),
-        custom("vin_rdstage", "vin_rdstages", plain(Kind.INTEGER, "vin_order"), memos("vin_definition")),
-        custom(
-            "vin_rdstageproduct",
-            "vin_rdstageproducts",
-            product_stage,
-            decimals("vin_cost", "vin_probability"),
-            days("vin_reachedon"),
-        ),
-        custom(
-            "vin_rdpriority",
-            "vin_rdpriorities",
-            texts("vin_code"),
-            plain(Kind.INTEGER, "vin_year"),
-            memos("vin_text"),
-            is_tracked=False,
-        ),
-        custom("vin_archetype", "vin_archetypes", decimals("vin_cost"), plain(Kind.DOUBLE, "vin_successrate")),
-        without_times(custom("vin_clinicalusestatus", "vin_clinicalusestatuses", texts("vin_code"), is_tracked=False)),
-        custom("vin_country", "vin_countries", country, [health]),
-        custom("vin_region", "vin_regions", texts("vin_code"), is_tracked=False),
-        custom(
-            "vin_capparameter",
-            "vin_capparameters",
-            decimals("vin_value", precision=10),
-            texts("vin_unit"),
-            is_tracked=False,
-        ),
+        custom("vin_rdstageproduct", "vin_rdstageproducts", stage, days("vin_reachedon")),
         custom(
             "vin_developer",
             "vin_developers",
             [lookup("vin_account", "account", navigation="vin_Account"), *texts("vin_websiteurl")],
             [choice("vin_sector", "Public|Private|Academic|Non-profit", table="vin_developer")],
         ),
+    ]
+
+
+def reference_tables() -> list[Shape]:
+    """Short lists that the others point at; some of them tracked, some not, one without any times."""
+    region = Column(name="vin_whoregion", kind=Kind.PICKLIST, options=REGIONS)
+    country = [lookup("vin_region", "vin_region", navigation="vin_Region"), *texts("vin_isocode", max_length=3), region]
+    disease = [*texts("vin_icdcode"), *decimals("vin_dalys"), *memos("vin_description"), region]
+    priority = [*texts("vin_code"), *plain(Kind.INTEGER, "vin_year"), *memos("vin_text")]
+    parameter = [*decimals("vin_value", precision=10), *texts("vin_unit")]
+    return [
+        custom("vin_disease", "vin_diseases", disease),
+        custom("vin_rdstage", "vin_rdstages", plain(Kind.INTEGER, "vin_order"), memos("vin_definition")),
+        custom("vin_rdpriority", "vin_rdpriorities", priority, is_tracked=False),
+        custom("vin_archetype", "vin_archetypes", decimals("vin_cost"), plain(Kind.DOUBLE, "vin_successrate")),
+        without_times(custom("vin_clinicalusestatus", "vin_clinicalusestatuses", texts("vin_code"), is_tracked=False)),
+        custom("vin_country", "vin_countries", country),
+        custom("vin_region", "vin_regions", texts("vin_code"), is_tracked=False),
+        custom("vin_capparameter", "vin_capparameters", parameter, is_tracked=False),
     ]
 
 

@@ -149,13 +149,16 @@ def want_changed(conn: Connection, tables: EntityTables) -> None:
         tables: The related table.
     """
     main, told, target = tables.main, tables.keys, tables.spec
-    named = exists().where(cast(told.c.key, Text) == _WANTED.c.key)
     is_missing = and_(_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing == MISSING)
-    conn.execute(update(_WANTED).where(is_missing, named).values(standing=CHANGED))
-    differs = exists().where(told.c.key == main.c[target.key])
+    is_named = _WANTED.c.key.in_(select(cast(told.c.key, Text)))
+    conn.execute(update(_WANTED).where(is_missing, is_named).values(standing=CHANGED))
+    key = main.c[target.key]
+    # Values of an IN are looked up in the index of open rows; a search for each open row would read them all.
+    differs = [is_told(tables)]
     if target.has_version:
-        differs = differs.where(told.c.version.is_distinct_from(main.c.versionnumber))
-    _list_stored(conn, target, CHANGED, differs)
+        same = select(told.c.version).where(told.c.key == key).limit(1).scalar_subquery()
+        differs.append(main.c.versionnumber.is_distinct_from(same))
+    _list_stored(conn, target, CHANGED, *differs)
 
 
 def note_seen(conn: Connection, target: TableSpec, is_met: ColumnElement[bool]) -> None:
@@ -164,6 +167,11 @@ def note_seen(conn: Connection, target: TableSpec, is_met: ColumnElement[bool]) 
     key = cast(main.c[target.key], Text)
     rows = select(literal(target.entity_set), key).where(main.c.valid_to.is_(None), is_met)
     conn.execute(insert_missing(conn, _SEEN).from_select(["entity_name", "key"], rows))
+
+
+def is_told(tables: EntityTables) -> ColumnElement[bool]:
+    """Whether a version's key is on the temporary list, see ``History.list_keys``."""
+    return tables.main.c[tables.spec.key].in_(select(tables.keys.c.key))
 
 
 def note_deleted(conn: Connection, target: TableSpec, is_gone: ColumnElement[bool]) -> None:

@@ -128,7 +128,7 @@ def _close_deleted(stage: Stage, keys: Keys, fetched: Fetched) -> int:
         return 0
     table = stage.table
     stage.history.list_keys(((key, None) for key in keys.deleted), anew=True)
-    closure.note_deleted(stage.conn, table.spec, stage.history.is_listed())
+    closure.note_deleted(stage.conn, table.spec, closure.is_told(table.tables))
     return stage.history.close_deleted(keys.deleted, table.sync_time(fetched))
 
 
@@ -136,7 +136,7 @@ def _close_absent(stage: Stage, keys: Keys, fetched: Fetched, *, is_last: bool) 
     """Close the stored records that the read of all keys did not meet, once its last page is here (law 3)."""
     table, spec = stage.table, stage.table.spec
     if keys.versions:
-        closure.note_seen(stage.conn, spec, stage.history.is_listed())
+        closure.note_seen(stage.conn, spec, closure.is_told(table.tables))
     if not is_last:
         return 0
     is_present = checkpoint.was_seen(table.tables)

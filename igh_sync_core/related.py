@@ -182,7 +182,7 @@ def _close_missing(stage: Stage, missing: Sequence[str], now: datetime) -> int:
     if not (missing and table.run.reconcile and not table.is_tracked):
         return 0
     stage.history.list_keys(((key, None) for key in missing), anew=True)
-    return stage.history.close_absent(~stage.history.is_listed(), now)
+    return stage.history.close_absent(~closure.is_told(table.tables), now)
 
 
 def _finish(table: RelatedTable) -> None:

@@ -84,14 +84,15 @@ class Client:
         """Close all connections; channels are of no use afterwards."""
         self._sender.close()
 
-    def channel(self, label: str, *, page_size: int = odata.MAX_PAGE_SIZE) -> "Channel":
+    def channel(self, label: str, *, page_size: int = odata.MAX_PAGE_SIZE, row_bytes: int = 0) -> "Channel":
         """Open an entity's own line: its counter and its page size.
 
         Args:
             label: Stands in log records.
             page_size: Rows per page at most; 5000 is the server's own limit.
+            row_bytes: Size of a record as expected, so that the first page already is of a good size; 0 if unknown.
         """
-        return Channel(self._sender, label, PageSize(page_size, body_bytes=self._pace.body_bytes))
+        return Channel(self._sender, label, PageSize(page_size, body_bytes=self._pace.body_bytes, row_bytes=row_bytes))
 
 
 class Channel:

@@ -41,7 +41,7 @@ class RelatedTable:
     def __init__(self, run: Run, spec: TableSpec) -> None:
         self.run, self.spec = run, spec
         self.tables = entity_tables(spec)
-        self.channel = run.client.channel(spec.logical_name, page_size=run.page_size)
+        self.channel = run.open_channel(spec)
         self.counts = Counts()
         self.is_tracked = spec.is_tracked
         self.error: Exception | None = None

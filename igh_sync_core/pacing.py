@@ -47,7 +47,7 @@ class Pace:
     first_attempts: int = 3
     longest_wait_s: float = 60.0
     width: int = 8
-    body_bytes: int = 8_000_000
+    body_bytes: int = 4_000_000
     clock: Callable[[], float] = time.monotonic
     wait: Callable[[Event, float], object] = Event.wait
     turnstile: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -129,12 +129,14 @@ class Gate:
 class PageSize:
     """Rows per page: halves when pages are too slow or too big, and grows back slowly."""
 
-    def __init__(self, rows: int, *, body_bytes: int) -> None:
+    def __init__(self, rows: int, *, body_bytes: int, row_bytes: int = 0) -> None:
         self._most = max(1, min(rows, MAX_PAGE_SIZE))
         self._body_bytes = body_bytes
         self._lock = Lock()
         self._clean = 0
         self.current = self._most
+        if row_bytes:
+            self.current = min(self._most, max(_SMALLEST_PAGE, body_bytes // row_bytes))
 
     def shrink(self) -> None:
         """Ask for half as many rows from now on."""

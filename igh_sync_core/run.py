@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from igh_sync_core.client import Client
+from igh_sync_core.client import Channel, Client
 from igh_sync_core.database import Database
-from igh_sync_core.model import Organisation
+from igh_sync_core.model import Organisation, TableSpec
+
+_COLUMN_BYTES = 60
+_RECORD_BYTES = 100
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,8 @@ class Run:
     page_size: int = 5_000
     listener: Callable[[Progress], None] = ignore
     reconcile: bool = False
+
+    def open_channel(self, spec: TableSpec) -> Channel:
+        """The line of one entity, its pages sized so that several of them fit in memory at once."""
+        row_bytes = _RECORD_BYTES + _COLUMN_BYTES * len(spec.columns)
+        return self.client.channel(spec.logical_name, page_size=self.page_size, row_bytes=row_bytes)

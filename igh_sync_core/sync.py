@@ -87,7 +87,7 @@ class _EntitySync:
             fresh = frozenset(filter(None, self._state.fresh_columns.split(",")))
             self._history = History(run.database, conn, self._tables, fresh=fresh)
         self._sync_time: datetime | None = None
-        self.channel = run.client.channel(spec.logical_name, page_size=run.page_size)
+        self.channel = run.open_channel(spec)
         self.counts = Counts()
         self._stored = 0
         self.remarks: list[str] = []

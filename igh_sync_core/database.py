@@ -54,7 +54,7 @@ class Database:
             StoreUnavailable: The database cannot be reached.
             StoreError: It refused a statement.
         """
-        with _store_errors(), self.engine.connect() as conn:
+        with store_errors(), self.engine.connect() as conn:
             yield conn
 
     @contextlib.contextmanager
@@ -165,7 +165,13 @@ def _writer_lock(url: str) -> threading.RLock:
 
 
 @contextlib.contextmanager
-def _store_errors() -> Iterator[None]:
+def store_errors() -> Iterator[None]:
+    """Turn what the driver raises inside into an error of ours, without the statement and its values.
+
+    Raises:
+        StoreUnavailable: The database cannot be reached, or is locked.
+        StoreError: It refused a statement.
+    """
     try:
         yield
     except OperationalError as exc:

@@ -4,8 +4,10 @@ Walks backwards, breadth first, so the chain is a shortest one. Each step is one
 number of records; what was met is kept in a temporary table.
 """
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 from enum import StrEnum
+from pathlib import Path
 
 from msgspec import Struct
 from sqlalchemy import (
@@ -13,18 +15,26 @@ from sqlalchemy import (
     Connection,
     Integer,
     MetaData,
+    NullPool,
     Row,
     Select,
     Table,
     Text,
     cast,
+    create_engine,
     delete,
     insert,
+    inspect,
     literal,
     select,
 )
+from sqlalchemy.exc import NoResultFound
 
+from igh_sync_core import catalog
+from igh_sync_core.config import Config
+from igh_sync_core.database import Database, store_errors
 from igh_sync_core.dialect import insert_missing
+from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import ConfigError
 from igh_sync_core.model import LogicalName, TableSpec
 from igh_sync_core.references import points_at
@@ -43,6 +53,8 @@ _MET = Table(
     prefixes=["TEMPORARY"],
 )
 _Met = tuple[str, str, int, str, str, str]
+_METADATA = "_sync_metadata"
+_NOTHING_YET = "nothing was synced into this database yet; run sync-dataverse first"
 _COLUMNS = ("entity_name", "key", "step", "fk_column", "next_entity", "next_key")
 
 
@@ -93,6 +105,47 @@ _WORDS = {
     Standing.REFERENCED: "a row that is copied for its own sake leads to it:",
     Standing.KEPT: "nothing points at it any more; it is kept, being a true copy of the source",
 }
+
+
+def explain_record(config: Config, entities: Sequence[EntityConfig], *, table: str, key: str) -> Explanation:
+    """Explain one record of the copy; asks the database alone, and waits for no run.
+
+    Args:
+        config: Where the copy is.
+        entities: The configured entities.
+        table: Logical name or entity set.
+        key: The record's id.
+
+    Raises:
+        ConfigError: No such table is synced, or nothing was synced yet.
+        StoreUnavailable: The database cannot be reached.
+    """
+    filtered = {LogicalName(entity.name) for entity in entities if entity.filtered}
+    with _reading(config) as conn:
+        if not inspect(conn).has_table(_METADATA):
+            raise ConfigError([_NOTHING_YET])
+        try:
+            entries = [catalog.kept_entry(conn, LogicalName(entity.name)) for entity in entities]
+        except NoResultFound as exc:
+            raise ConfigError([_NOTHING_YET]) from exc
+        specs = [entry.spec for entry in entries if entry.spec is not None]
+        return explain(conn, specs, filtered, table=table, key=key)
+
+
+@contextlib.contextmanager
+def _reading(config: Config) -> Iterator[Connection]:
+    """A connection that takes no write lock and leaves nothing behind, but may make temporary tables."""
+    database = Database(config)
+    if database.is_postgres:
+        with database.connection() as conn:
+            yield conn
+        return
+    path = Path(config.sqlite_db_path or "dataverse.db").expanduser().absolute()
+    if not path.exists():
+        raise ConfigError([_NOTHING_YET])
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    with store_errors(), engine.connect() as conn:
+        yield conn
 
 
 def explain(

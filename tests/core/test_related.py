@@ -16,10 +16,13 @@ from sqlalchemy import Connection
 
 from igh_sync_core import checkpoint
 from igh_sync_core.control import SyncState
-from igh_sync_core.errors import StoreError
+from igh_sync_core.errors import ConfigError, StoreError
+from igh_sync_core.explanation import explain_record
+from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, TableSpec
 from igh_sync_core.report import EntityReport, RunReport
 from igh_sync_core.sandbox import Fault
 
+SPEC = TableSpec(LogicalName("any"), EntitySet("any"), "anyid", (Column("anyid", Kind.GUID),))
 SETS = {"account": "accounts", "contact": "contacts", "systemuser": "systemusers", "vin_study": "vin_studies"}
 
 
@@ -358,3 +361,22 @@ def test_a_run_cut_at_any_checkpoint_is_completed_by_the_next(light: Copy, monke
         if is_whole:
             break
     assert cut > 8
+
+
+def test_a_record_is_explained_while_a_run_writes(copy: Copy) -> None:
+    synced(copy)
+    with copy.database.writing() as conn:
+        checkpoint.forget_seen(conn, SPEC)
+        explanation = explain_record(copy.config, SELECTION, table="contact", key=CONTACT)
+
+    assert [(step.table, step.fk_column) for step in explanation.steps] == [
+        ("vin_studies", "_vin_site_value"),
+        ("accounts", "_primarycontactid_value"),
+        ("contacts", ""),
+    ]
+
+
+def test_nothing_is_explained_before_the_first_run(copy: Copy) -> None:
+    with pytest.raises(ConfigError, match="nothing was synced"):
+        explain_record(copy.config, SELECTION, table="contact", key=CONTACT)
+    assert not Path(copy.settings.get("sqlite_db_path", "none")).exists()

@@ -22,7 +22,7 @@ LOGICAL_NAME = "Microsoft.Dynamics.CRM.lookuplogicalname"
 NAVIGATION = "Microsoft.Dynamics.CRM.associatednavigationproperty"
 
 HOLE = re.compile(rb"\x01([^\x02]+)\x02")
-VERSION, VERSION_SHOWN, DAY, TIME, DAY_SHOWN, TIME_SHOWN = range(6)
+VERSION, VERSION_SHOWN, DAY, TIME, DAY_SHOWN, TIME_SHOWN, OWN_KEY, FIRST_HEAD = range(8)
 """Places of the row's own holes; the heads of keys follow them, one per table."""
 
 
@@ -103,13 +103,13 @@ class Renderer:
     def _compile(self, table: Table, projection: Projection, variant: int) -> Template:
         cells = [self._hollow(table, column, variant) for column in projection.columns]
         text = compose(projection, cells, _hole("version"), table.shape).encode()
-        return _template(text, {name: 6 + place for place, name in enumerate(_heads(table.shape))})
+        return _template(text, {name: FIRST_HEAD + place for place, name in enumerate(_heads(table.shape))})
 
     def _hollow(self, table: Table, column: Column, variant: int) -> Spelled:
         """The cell of a variant, with holes where the position decides."""
         own = table.rows.population
         if column.name in {table.shape.key, table.shape.csdl_key}:
-            return Spelled(f'"{_hole(table.rows.shape.logical_name)}{own.tail}{variant:02x}"')
+            return Spelled(f'"{_hole("own key")}{own.tail}{variant:02x}"')
         if column.name == "versionnumber":
             return Spelled(_hole("version"), _hole("version shown"))
         if column.name == "modifiedon":
@@ -166,6 +166,7 @@ PLACES = {
     b"time": TIME,
     b"day shown": DAY_SHOWN,
     b"time shown": TIME_SHOWN,
+    b"own key": OWN_KEY,
 }
 
 
@@ -195,17 +196,19 @@ class _Untouched:
             known[name].rows.population if name in known else None for name in names
         ]
         self._block = -1
-        self._holes: list[bytes] = [b""] * (6 + len(self._heads))
+        self._holes: list[bytes] = [b""] * (FIRST_HEAD + len(self._heads))
 
     def holes(self, position: int) -> list[bytes]:
         if position >> 8 != self._block:
             self._block = position >> 8
-            self._holes[6:] = [each.head(self._block).encode() if each else b"" for each in self._heads]
+            # A lookup wraps around in a smaller table; a row's own key never does, not even in the last, short block.
+            self._holes[OWN_KEY] = b"%08x" % (self._own.prefix + self._block)
+            self._holes[FIRST_HEAD:] = [each.head(self._block).encode() if each else b"" for each in self._heads]
         population, holes = self._own, self._holes
         rank = (position * population.stride + 11) % population.count
         version = population.first_version + rank
         day, second = divmod(population.modified_s(rank), 86_400)
-        holes[:6] = (b"%d" % version, f"{version:,}".encode(), *_day_and_time(day, second))
+        holes[:OWN_KEY] = (b"%d" % version, f"{version:,}".encode(), *_day_and_time(day, second))
         return holes
 
 

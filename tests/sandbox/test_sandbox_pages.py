@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 
-from igh_sync_core.sandbox import Organisation, Sandbox
+from igh_sync_core.sandbox import Organisation, Sandbox, health_organisation
 
 NUMBERS = msgspec.json.Encoder(decimal_format="number")
 ALL = 'odata.include-annotations="*"'
@@ -43,6 +43,20 @@ def test_pages_give_every_row_once_with_its_plain_values(
         expected = organisation.record(entity, row[table.shape.key])
         assert etag == f'W/"{expected["versionnumber"]}"'
         assert row == msgspec.json.decode(NUMBERS.encode(expected))
+
+
+def test_keys_stay_distinct_past_the_last_whole_block_of_rows() -> None:
+    large = health_organisation(20_000)
+    sandbox = Sandbox(large)
+    origin = "https://org.crm.dynamics.com"
+    headers = {"Authorization": f"Bearer {sandbox.issue_token(origin)}"}
+    with httpx.Client(
+        transport=httpx.MockTransport(sandbox.handle), base_url=f"{origin}/api/data/v9.2/", headers=headers
+    ) as api:
+        rows = read_all(api, "vin_candidates")
+
+    assert len(rows) > 256
+    assert [row["vin_candidateid"] for row in rows] == large.keys("vin_candidate")
 
 
 @pytest.mark.parametrize("entity", ["vin_candidate", "account", "vin_vin_candidate_account"])

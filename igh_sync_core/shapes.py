@@ -84,7 +84,8 @@ class Stored:
         dialect: Of its engine.
         tables: Names of all tables.
         views: Names of all views.
-        columns: Of each entity table asked for that exists: type by column name, as DDL spells it.
+        columns: Of each entity table asked for that exists: type, as DDL spells it, by name, as the engine tells
+            names apart.
         keys: Of the same tables: the column of the unique index on open rows, where there is one.
         shapes: By table name, for every table made by this program.
     """
@@ -97,11 +98,8 @@ class Stored:
     shapes: dict[str, Shape]
 
     def column_type(self, table: str, name: str) -> str | None:
-        """Stored type of a column; None where there is none. SQLite does not tell names apart by case."""
-        columns = self.columns[table]
-        if self.dialect.name == "sqlite":
-            return {stored.casefold(): text for stored, text in columns.items()}.get(identifier(name).casefold())
-        return columns.get(identifier(name))
+        """Stored type of a column; None where there is none."""
+        return self.columns[table].get(_folded(identifier(name), self.dialect))
 
     def kinds(self, table: str, name: str) -> frozenset[Kind] | None:
         """Kinds that a stored column may hold; None where there is no such column.
@@ -196,6 +194,11 @@ def kinds_kept_as(engine: str, name: str) -> frozenset[Kind]:
     return frozenset(kind for kind, types in KINDS.items() if storage(spelled(types[at], dialect)) == name)
 
 
+def _folded(name: str, dialect: Dialect) -> str:
+    """SQLite does not tell names apart by case."""
+    return name.casefold() if dialect.name == "sqlite" else name
+
+
 def _table_name(spec: TableSpec) -> str:
     return identifier(spec.entity_set)
 
@@ -205,7 +208,7 @@ def _columns(conn: Connection, inspector: Inspector, names: list[str]) -> dict[s
         return {}
     found = inspector.get_multi_columns(filter_names=names)
     return {
-        str(table): {column["name"]: spelled(column["type"], conn.dialect) for column in columns}
+        str(table): {_folded(column["name"], conn.dialect): spelled(column["type"], conn.dialect) for column in columns}
         for (_schema, table), columns in found.items()
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Raw
 from sqlalchemy import text
 
-from igh_sync_core import checkpoint, drift, schema, strategy
+from igh_sync_core import checkpoint, drift, schema, shapes, strategy
 from igh_sync_core.catalog import Catalog, Entry
 from igh_sync_core.choices import Choices
 from igh_sync_core.control import SyncState
@@ -17,7 +17,7 @@ from igh_sync_core.drift import Verdict
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, Lookup, OptionKind, TableSpec
 from igh_sync_core.rows import RowCodec
-from igh_sync_core.tables import entity_tables
+from igh_sync_core.tables import entity_tables, identifier
 from igh_sync_core.versions import Counts, History
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
@@ -71,9 +71,9 @@ class Store:
         with self.database.writing() as conn:
             return schema.apply(conn, sound, language=language)
 
-    def write(self, spec: TableSpec, *records: dict[str, Any], now: datetime = NOON, new: bool = False) -> Counts:
+    def write(self, spec: TableSpec, *records: dict[str, Any] | Raw, now: datetime = NOON, new: bool = False) -> Counts:
         """One page, its choices noted, its fresh columns filled in."""
-        batch = RowCodec(spec, self.database.kind).decode([Raw(json.dumps(one).encode()) for one in records])
+        batch = RowCodec(spec, self.database.kind).decode([_raw(one) for one in records])
         with self.database.connection() as conn, self.database.transaction(conn):
             fresh = frozenset(filter(None, checkpoint.read(conn, spec).fresh_columns.split(",")))
             history = History(self.database, conn, entity_tables(spec), fresh=fresh)
@@ -95,3 +95,13 @@ class Store:
         """What somebody else does to the database."""
         with self.database.writing() as conn:
             conn.execute(text(statement))
+
+    def views_of(self, spec: TableSpec) -> tuple[str, ...]:
+        """Names of its views: current rows, all versions."""
+        with self.database.writing() as conn:
+            shape = shapes.kept(conn, identifier(spec.entity_set))
+        return shape.views if shape else ()
+
+
+def _raw(one: dict[str, Any] | Raw) -> Raw:
+    return one if isinstance(one, Raw) else Raw(json.dumps(one).encode())

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Text, cast, delete, exists, func, insert, lit
 from sqlalchemy.sql import ColumnElement
 
 from igh_sync_core.control import SyncLog, SyncSeen, SyncState
+from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.report import EntityReport
 from igh_sync_core.tables import EntityTables
@@ -34,13 +35,25 @@ def write(conn: Connection, state: SyncState) -> None:
 
 
 def log_start(conn: Connection, spec: TableSpec, *, run_id: str, now: datetime) -> None:
-    """Open the run's line for this entity in ``_sync_log``."""
+    """Open the run's line for this entity in ``_sync_log``, and close those of runs that were killed.
+
+    Raises:
+        StoreError: Another run has taken the database.
+    """
+    fence(conn, run_id)
+    killed = (_LOG.c.entity_name == spec.entity_set, _LOG.c.status == "in_progress", _LOG.c.run_id != run_id)
+    conn.execute(update(_LOG).where(*killed).values(end_time=now, status="failed", error_message=_KILLED))
     values = {"entity_name": spec.entity_set, "start_time": now, "status": "in_progress", "run_id": run_id}
     conn.execute(insert(_LOG).values(**_LOG_DEFAULTS, **values))
 
 
 def log_end(conn: Connection, report: EntityReport, *, run_id: str, now: datetime) -> None:
-    """Complete that line with what happened."""
+    """Complete that line with what happened.
+
+    Raises:
+        StoreError: Another run has taken the database.
+    """
+    fence(conn, run_id)
     conn.execute(
         update(_LOG)
         .where(_LOG.c.entity_name == report.table, _LOG.c.run_id == run_id)
@@ -59,6 +72,7 @@ def log_end(conn: Connection, report: EntityReport, *, run_id: str, now: datetim
     )
 
 
+_KILLED = "the run ended before this entity did; the next run goes on after its last stored page"
 _LOG_DEFAULTS = {
     "records_added": 0,
     "records_updated": 0,

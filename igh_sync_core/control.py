@@ -87,7 +87,8 @@ class SyncLock(ControlTable, table=True):
 
     Attributes:
         token: The holder's run id; every transaction of a run checks that it is still its own.
-        heartbeat: Renewed while the holder lives.
+        process: What tells its process from another one of the same number; see ``processes``.
+        heartbeat: Renewed while the holder lives, on the database's clock.
     """
 
     __tablename__ = "_sync_lock"
@@ -96,6 +97,7 @@ class SyncLock(ControlTable, table=True):
     token: str
     host: str
     pid: int
+    process: str | None = None
     since: datetime = Field(sa_type=Instant)
     heartbeat: datetime = Field(sa_type=Instant)
 

@@ -6,6 +6,7 @@ transactions of one process queue here fairly instead of polling the file's lock
 
 import contextlib
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,15 +15,21 @@ from typing import Any
 
 import psycopg
 from psycopg import sql as pg
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, insert, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from igh_sync_core.config import Config
 from igh_sync_core.errors import ConfigError, StoreError, StoreUnavailable
 
 BUSY_TIMEOUT_S = 60
+_QUEUE = 7_021_953
+"""Number of the advisory lock that those who make tables queue at; any number nobody else uses."""
+
+_LASTING = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_TOOBIG", "53100", "42")
+"""Starts of error names and SQLSTATEs that drivers count as operational, but that waiting does not mend."""
+
 _SQLITE_HEADER = b"SQLite format 3\0"
 _writers: dict[str, threading.RLock] = {}
 _writers_guard = threading.Lock()
@@ -69,6 +76,14 @@ class Database:
         with self.connection() as conn, self.transaction(conn):
             yield conn
 
+    def queue(self, conn: Connection) -> None:
+        """Wait until no other transaction that asked for the same is under way.
+
+        PostgreSQL lets two transactions find a table missing and both make it; SQLite has one writer anyway.
+        """
+        if self.is_postgres:
+            conn.execute(select(func.pg_advisory_xact_lock(_QUEUE)))
+
     def load(self, conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Append *rows* to *table* in bulk, consuming them once.
 
@@ -81,6 +96,7 @@ class Database:
         Raises:
             sqlalchemy.exc.IntegrityError: A unique index refused a row, on both engines.
             sqlalchemy.exc.DataError: PostgreSQL refused a value that its column cannot hold.
+            sqlalchemy.exc.DBAPIError: Whatever else the driver says.
         """
         if self.is_postgres:
             _copy(conn, table, columns, rows)
@@ -92,9 +108,8 @@ def _execute_many(conn: Connection, table: Table, columns: Sequence[str], rows: 
     statement = str(insert(table).compile(dialect=conn.dialect, column_keys=list(columns)))
     cursor = conn.connection.cursor()
     try:
-        cursor.executemany(statement, rows)  # type: ignore[arg-type]  # sqlite3 streams any iterable
-    except sqlite3.IntegrityError as exc:
-        raise IntegrityError(statement, None, exc) from exc
+        with _driver_errors(statement, sqlite3.Error):
+            cursor.executemany(statement, rows)  # type: ignore[arg-type]  # sqlite3 streams any iterable
     finally:
         cursor.close()
 
@@ -104,14 +119,18 @@ def _copy(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable
         pg.Identifier(table.name), pg.SQL(", ").join(pg.Identifier(table.c[name].name) for name in columns)
     )
     cursor: psycopg.Cursor[Any] = conn.connection.cursor()  # type: ignore[assignment]  # SQLAlchemy's pooled proxy
+    with _driver_errors("COPY", psycopg.Error), cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+@contextlib.contextmanager
+def _driver_errors(statement: str, base: type[Exception]) -> Iterator[None]:
+    """SQLAlchemy's errors in place of the driver's, as for statements that go through SQLAlchemy."""
     try:
-        with cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(row)
-    except (psycopg.IntegrityError, psycopg.DataError) as exc:
-        msg = "COPY"
-        kind = IntegrityError if isinstance(exc, psycopg.IntegrityError) else DataError
-        raise kind(msg, None, exc) from exc
+        yield
+    except base as exc:
+        raise DBAPIError.instance(statement, None, exc, base, hide_parameters=True) from exc
 
 
 def _sqlite_engine(path: Path) -> Engine:
@@ -119,7 +138,9 @@ def _sqlite_engine(path: Path) -> Engine:
     if fault := _why_unwritable(path):
         msg = f"SQLITE_DB_PATH: {path} {fault}; name a file in a folder you may write to"
         raise ConfigError([msg])
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine = create_engine(
+        f"sqlite:///{path}", poolclass=NullPool, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S}
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -156,7 +177,7 @@ def _begin_sqlite(conn: Connection) -> None:
 
 def _postgres_engine(connection_string: str) -> Engine:
     url = make_url(connection_string).set(drivername="postgresql+psycopg")
-    return create_engine(url, poolclass=NullPool)
+    return create_engine(url, poolclass=NullPool, hide_parameters=True)
 
 
 def _writer_lock(url: str) -> threading.RLock:
@@ -174,14 +195,27 @@ def store_errors() -> Iterator[None]:
     """
     try:
         yield
-    except OperationalError as exc:
-        msg = f"the database is not available: {_first_line(exc)}"
-        raise StoreUnavailable(msg) from exc
     except DBAPIError as exc:
+        if _may_pass(exc):
+            msg = f"the database is not available: {_first_line(exc)}"
+            raise StoreUnavailable(msg) from exc
         msg = f"the database refused a statement: {_first_line(exc)}"
         raise StoreError(msg) from exc
 
 
+def _may_pass(exc: DBAPIError) -> bool:
+    """Whether the same may work later: a lost connection or a lock, not a full disk or a file that is read-only."""
+    if exc.connection_invalidated or isinstance(exc, InterfaceError):
+        return True
+    code = getattr(exc.orig, "sqlstate", None) or getattr(exc.orig, "sqlite_errorname", None) or ""
+    return isinstance(exc, OperationalError) and not code.startswith(_LASTING)
+
+
 def _first_line(exc: DBAPIError) -> str:
     """What the driver says, without the statement and its values (no row contents in errors)."""
-    return str(exc.orig).strip().splitlines()[0] if exc.orig else type(exc).__name__
+    if not exc.orig:
+        return type(exc).__name__
+    line = str(exc.orig).strip().partition("\n")[0]
+    # Class 22 of SQLSTATE is about values, and quotes them: invalid input syntax for type uuid: "..."
+    is_about_value = (getattr(exc.orig, "sqlstate", None) or "").startswith("22")
+    return re.sub(r':? ".*"', "", line) if is_about_value else line

@@ -1,8 +1,9 @@
 """One run at a time per database, and no longer than its holder lives.
 
-The lock is a row. A holder renews its heartbeat from a thread; it counts as dead when its process is gone (same
-host) or its heartbeat stopped (any host). Every transaction of a run checks that the row is still its own, so that
-a holder that was only asleep cannot write after it was replaced.
+The lock is a row. A holder renews its heartbeat from a thread; it counts as dead when its process is gone (see
+``processes``) or its heartbeat stopped. Heartbeats are dated by one clock, the database's. Every transaction of a
+run checks that the row is still its own, and on PostgreSQL keeps it so until its end: a holder that was only asleep,
+or a task of a dead flow that lives on elsewhere, writes nothing after it was replaced.
 """
 
 import contextlib
@@ -13,11 +14,12 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, delete, func, select, text, update
 
+from igh_sync_core import processes
 from igh_sync_core.control import SyncLock
 from igh_sync_core.database import Database
+from igh_sync_core.dialect import insert_missing
 from igh_sync_core.errors import StoreBusy, StoreError
 
 HEARTBEAT_S = 15
@@ -47,56 +49,91 @@ def exclusive_run(database: Database, run_id: str) -> Iterator[None]:
     finally:
         stop.set()
         heart.join()
-        with database.writing() as conn:
-            conn.execute(delete(_LOCK).where(_LOCK.c.token == run_id))
+        _release(database, run_id)
 
 
 def fence(conn: Connection, run_id: str) -> None:
-    """Refuse to write for a run that no longer holds the database.
+    """Refuse to write for a run that no longer holds the database; nobody takes it before this transaction ends.
 
     Raises:
         StoreError: The lock was taken over by another run.
     """
-    if conn.scalar(select(_LOCK.c.token).where(_LOCK.c.name == _NAME)) != run_id:
+    # On PostgreSQL a shared lock on the row: it stops neither other transactions of the run nor its heartbeat, only
+    # a takeover. SQLite has one writer, so what was read here holds until the end.
+    held = select(_LOCK.c.token).where(_LOCK.c.name == _NAME).with_for_update(read=True, key_share=True)
+    if conn.scalar(held) != run_id:
         msg = f"run {run_id} lost the database to another run; nothing more is written"
         raise StoreError(msg)
 
 
 def _acquire(database: Database, run_id: str) -> None:
-    now = datetime.now(UTC)
-    values = {"name": _NAME, "token": run_id, "host": socket.gethostname(), "pid": os.getpid(), "since": now}
-    try:
-        with database.connection() as conn, database.transaction(conn):
-            held = conn.execute(select(_LOCK).where(_LOCK.c.name == _NAME).with_for_update()).mappings().one_or_none()
-            holder = SyncLock.model_validate(dict(held)) if held else None
-            if holder and is_alive(holder, now):
+    with database.writing() as conn:
+        now = _now(database, conn)
+        if (holder := _holder(conn)) is not None:
+            if is_alive(holder, now):
                 raise StoreBusy(_busy_text(holder))
-            if holder:
-                log.warning("the run of %s on %s is dead; its lock is taken over", holder.since, holder.host)
-                conn.execute(delete(_LOCK).where(_LOCK.c.token == holder.token))
-            conn.execute(insert(_LOCK).values(heartbeat=now, **values))
+            _take_from(database, conn, holder)
+        conn.execute(
+            insert_missing(conn, _LOCK).values(
+                name=_NAME,
+                token=run_id,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                process=processes.birth_mark(os.getpid()),
+                since=now,
+                heartbeat=now,
+            )
+        )
+        # Another run may have been quicker: its row was not there to be read, and is now.
+        holder = _holder(conn)
+        if holder is not None and holder.token != run_id:
+            raise StoreBusy(_busy_text(holder))
+
+
+def _take_from(database: Database, conn: Connection, holder: SyncLock) -> None:
+    """Remove a dead holder's lock, unless it shows life after all."""
+    log.warning("the run of %s on %s is dead; its lock is taken over", holder.since, holder.host)
+    if database.is_postgres:
+        # A transaction that its process left unfinished ends when the server notices; not forever.
+        conn.execute(text("SET LOCAL lock_timeout = '60s'"))
+    same = (_LOCK.c.token == holder.token, _LOCK.c.heartbeat == holder.heartbeat)
+    conn.execute(delete(_LOCK).where(*same))
+
+
+def _release(database: Database, run_id: str) -> None:
+    try:
+        with database.writing() as conn:
+            conn.execute(delete(_LOCK).where(_LOCK.c.token == run_id))
     except StoreError as exc:
-        if isinstance(exc.__cause__, IntegrityError):
-            msg = "another run has just taken this database; try again when it has ended"
-            raise StoreBusy(msg) from exc
-        raise
+        # What the run did is committed, and what it raised matters more: the lock dies with its heartbeat.
+        log.warning("the lock could not be given back and ends by itself in %s: %s", STALE_AFTER, exc)
 
 
 def is_alive(holder: SyncLock, now: datetime) -> bool:
-    """Whether the holder still works: a fresh heartbeat, and a living process where we can look."""
-    if now - holder.heartbeat > STALE_AFTER:
+    """Whether the holder still works: a fresh heartbeat, and a living process where we can look.
+
+    Args:
+        holder: The lock.
+        now: On the database's clock.
+    """
+    # A heartbeat far in the future is one from before the clock was set back.
+    if abs(now - holder.heartbeat) > STALE_AFTER:
         return False
-    return holder.host != socket.gethostname() or _is_running(holder.pid)
+    is_here = holder.host == socket.gethostname()
+    return not (is_here and processes.is_gone(holder.pid, holder.process))
 
 
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _holder(conn: Connection) -> SyncLock | None:
+    held = conn.execute(select(_LOCK).where(_LOCK.c.name == _NAME)).mappings().one_or_none()
+    return SyncLock.model_validate(dict(held)) if held else None
+
+
+def _now(database: Database, conn: Connection) -> datetime:
+    """The database's clock: its server's, or this machine's, since a SQLite file is shared by one machine only."""
+    if not database.is_postgres:
+        return datetime.now(UTC)
+    now: datetime = conn.execute(select(func.clock_timestamp())).scalar_one()
+    return now
 
 
 def _busy_text(holder: SyncLock) -> str:
@@ -110,6 +147,9 @@ def _beat(database: Database, run_id: str, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_S):
         try:
             with database.writing() as conn:
-                conn.execute(update(_LOCK).where(_LOCK.c.token == run_id).values(heartbeat=datetime.now(UTC)))
+                renewal = update(_LOCK).where(_LOCK.c.token == run_id).values(heartbeat=_now(database, conn))
+                if conn.execute(renewal).rowcount == 0:
+                    log.error("run %s lost the database to another run", run_id)
+                    return
         except StoreError as exc:
             log.warning("heartbeat missed: %s", exc)

@@ -90,6 +90,7 @@ class Applied:
 def create_control_tables(database: Database) -> None:
     """Make the control tables where they are missing."""
     with database.writing() as conn:
+        database.queue(conn)
         CONTROL.create_all(conn)
 
 

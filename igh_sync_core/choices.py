@@ -7,6 +7,7 @@ version comes of it. Every function runs inside the caller's transaction.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 
 from sqlalchemy import (
     Column,
@@ -39,6 +40,7 @@ Shown = dict[tuple[str, int], str]
 """Label that people read, by field and code."""
 
 
+@lru_cache(maxsize=4096)
 def optionset_table(field: str) -> Table:
     """The table of the codes of one field: ``code``, ``label``, ``first_seen``."""
     return Table(
@@ -185,10 +187,10 @@ class _Labels:
 
 def _relabel(conn: Connection, field: str, changed: Mapping[tuple[str, int], tuple[str, str]]) -> None:
     """Change labels beside codes in place; another entity's label of the same code stays."""
-    table = optionset_table(field)
     parameters = [
         {"of": code, "old": old, "new": new} for (name, code), (old, new) in sorted(changed.items()) if name == field
     ]
     if parameters:
+        table = optionset_table(field)
         same = (table.c.code == bindparam("of"), table.c.label == bindparam("old"))
         conn.execute(update(table).where(*same).values(label=bindparam("new")), parameters)

@@ -66,7 +66,7 @@ def _begin(stage: Stage) -> None:
             state.strategy = Strategy.RELATED
             state.delta_link = state.delta_link_time = state.next_link = state.read_kind = state.last_timestamp = None
         digest = strategy.digest(spec)
-        if state.columns_digest not in (None, digest):
+        if state.fresh_columns or state.columns_digest not in (None, digest):
             table.remark("the columns changed; every record is asked by id")
             closure.want_all_stored(stage.conn, spec)
         state.columns_digest = digest
@@ -78,7 +78,7 @@ def _read(stage: Stage, feed: Feed) -> None:
         return
     is_first = not feed.is_resumed
     is_tracked = feed.kind is FeedKind.KEYS
-    for fetched in stage.table.channel.pages(feed.url, track_changes=is_tracked, annotations=False):
+    for fetched in stage.table.keys_channel.pages(feed.url, track_changes=is_tracked, annotations=False):
         _store(stage, feed, fetched, is_first=is_first)
         is_first = False
 

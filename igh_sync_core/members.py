@@ -31,7 +31,8 @@ class RelatedTable:
         spec: The table; it exists and fits.
 
     Attributes:
-        channel: Its line to the Web API.
+        channel: Its line for records.
+        keys_channel: Its line for keys alone, whose pages are never too big to be full ones.
         counts: What was written.
         is_tracked: Whether a key feed tells its deletions; false once the server has refused one.
         error: What ended it early; None while it is well.
@@ -42,6 +43,7 @@ class RelatedTable:
         self.run, self.spec = run, spec
         self.tables = entity_tables(spec)
         self.channel = run.open_channel(spec)
+        self.keys_channel = run.client.channel(spec.logical_name, page_size=run.page_size)
         self.counts = Counts()
         self.is_tracked = spec.is_tracked
         self.error: Exception | None = None
@@ -93,7 +95,7 @@ class RelatedTable:
             updated=self.counts.updated,
             closed=self.counts.closed,
             unchanged=self.counts.unchanged,
-            requests=self.channel.requests,
+            requests=self.channel.requests + self.keys_channel.requests,
             seconds=round(time.monotonic() - self._started, 3),
             status="completed" if error is None else "failed",
             error=text,

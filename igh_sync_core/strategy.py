@@ -99,6 +99,9 @@ def _demanded(spec: TableSpec, strategy: Strategy) -> Plan:
     if strategy is Strategy.MODIFIEDON and not spec.has_modified_on:
         msg = f"{spec.logical_name}: strategy 'modifiedon' needs a modifiedon column; use 'snapshot'"
         raise SchemaError(msg)
+    if strategy is Strategy.RELATED:
+        msg = f"{spec.logical_name}: strategy 'related' needs \"filtered\": true beside it"
+        raise SchemaError(msg)
     return Plan(strategy, "demanded by the entities file")
 
 

@@ -380,3 +380,11 @@ def test_nothing_is_explained_before_the_first_run(copy: Copy) -> None:
     with pytest.raises(ConfigError, match="nothing was synced"):
         explain_record(copy.config, SELECTION, table="contact", key=CONTACT)
     assert not Path(copy.settings.get("sqlite_db_path", "none")).exists()
+
+
+def test_all_keys_of_a_wide_table_come_in_full_pages(light: Copy) -> None:
+    for number in range(1_000, 7_000):
+        light.organisation.insert("account", {"accountid": key_of("account", number)})
+    report = synced(light)
+
+    assert (of(report, "account").added, of(report, "account").requests) == (1, 3)

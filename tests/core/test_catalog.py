@@ -1,0 +1,253 @@
+"""Metadata is cheap: asked once, several questions at a time, and not at all until it moves; on both engines."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import httpx
+import pytest
+from copies import IMPATIENT, Copy, entities
+from shaping import NOON
+from sqlalchemy import text
+
+from igh_sync_core import catalog, discovery, workflow
+from igh_sync_core.catalog import Catalog, Entry
+from igh_sync_core.client import Client
+from igh_sync_core.config import Config
+from igh_sync_core.database import Database
+from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
+from igh_sync_core.preparation import version_of
+from igh_sync_core.report import RunReport
+from igh_sync_core.sandbox import Organisation, Sandbox, health_organisation
+from igh_sync_core.schema import create_control_tables
+
+NAMES = ("vin_candidate", "vin_disease", "systemuser")
+DEFINITIONS = ("EntityDefinitions", "RelationshipDefinitions")
+REFUSAL = {"error": {"code": "0x80040220", "message": "SecLib::CheckPrivilege failed. PrivilegeName: prvReadEntity"}}
+
+
+@pytest.fixture
+def organisation() -> Organisation:
+    made = health_organisation(300)
+    made.clock.set(NOON)
+    return made
+
+
+class Guard:
+    """Stands before a sandbox: refuses definitions, and counts how many requests are under way at once."""
+
+    def __init__(self, sandbox: Sandbox, *, refused: Sequence[str] = (), meet: int = 1) -> None:
+        self.sandbox, self.refused = sandbox, refused
+        self.meeting = threading.Barrier(meet)
+        self.has_met = meet == 1
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path.rpartition("/api/data/v9.2/")[2]
+        if path.startswith(tuple(self.refused) or "\0"):
+            return httpx.Response(403, json=REFUSAL)
+        if not self.has_met and "AttributeMetadata" in path:
+            self.meeting.wait(timeout=10)
+            self.has_met = True
+        return self.sandbox.handle(request)
+
+    def connect(self, config: Config) -> Client:
+        return Client(config, transport=httpx.MockTransport(self), pace=IMPATIENT)
+
+
+@pytest.fixture
+def copy(organisation: Organisation, database_settings: dict[str, str]) -> Copy:
+    return Copy(organisation, database_settings, entities(*NAMES))
+
+
+def paths(copy: Copy) -> Counter[str]:
+    return Counter(entry.path.rpartition("/api/data/v9.2/")[2].partition("(")[0] for entry in copy.asked)
+
+
+def run_guarded(copy: Copy, guard: Guard, **options: object) -> RunReport:
+    chosen = workflow.Options(connect=guard.connect, **options)  # type: ignore[arg-type]
+    return workflow.run_workflow(copy.config, copy.selection, chosen)
+
+
+def rows(copy: Copy, query: str) -> list[tuple[object, ...]]:
+    with copy.database.writing() as conn:
+        return [tuple(row) for row in conn.execute(text(query))]
+
+
+# Once, and not until it moves
+
+
+def test_the_document_is_read_once_and_again_only_when_the_version_moves(copy: Copy) -> None:
+    asked = []
+    for move in (None, None, "vin_disease"):
+        if move:
+            copy.organisation.rename_option(move, "statecode", 0, "Live")
+        copy.sync()
+        asked.append(paths(copy)["$metadata"])
+
+    assert asked == [1, 0, 1]
+
+
+def test_a_run_without_news_asks_nothing_but_the_version_and_the_changes(copy: Copy) -> None:
+    copy.sync()
+    copy.sync()
+
+    assert set(paths(copy)) == {"organizations", "vin_candidates", "vin_diseases", "systemusers"}
+
+
+def test_another_entity_asks_anew(copy: Copy) -> None:
+    copy.sync()
+    copy.selection = entities(*NAMES, "vin_product")
+    copy.sync()
+
+    assert paths(copy)["$metadata"] == 1
+
+
+def test_options_are_asked_in_five_requests_per_entity(copy: Copy) -> None:
+    copy.selection = entities("vin_candidate")
+    copy.sync()
+
+    casts = [entry.path.rpartition(".")[2] for entry in copy.asked if "AttributeMetadata" in entry.path]
+    assert {cast for cast in casts if cast in set(OptionKind)} == set(OptionKind)
+    assert sum(cast in set(OptionKind) for cast in casts) == 5
+
+
+def test_those_requests_are_under_way_at_once(copy: Copy) -> None:
+    """As many as the server's hint allows wait for each other, so one after the other they would never end."""
+    copy.selection = entities("vin_candidate")
+
+    report = run_guarded(copy, Guard(copy.sandbox, meet=4))
+
+    assert report.success
+
+
+# What is kept
+
+
+def test_what_is_kept_is_what_was_learnt_and_only_of_its_version(database: Database) -> None:
+    create_control_tables(database)
+    name = LogicalName("thing")
+    spec = TableSpec(name, EntitySet("things"), "thingid", (Column("thingid", Kind.GUID),))
+    learnt = Catalog({name: Entry(spec, has_options=True)}, notes=("a note",))
+    with database.writing() as conn:
+        catalog.keep(conn, learnt, "7")
+
+        assert catalog.kept(conn, [name], "7") == learnt
+        assert catalog.kept(conn, [name], "8") is None
+        assert catalog.kept(conn, [name, LogicalName("other")], "7") is None
+        assert catalog.kept(conn, [name], "") is None, "a server that tells no version is asked each time"
+
+
+def test_an_entity_set_aside_has_no_table_until_the_next_check(database: Database) -> None:
+    create_control_tables(database)
+    name = LogicalName("thing")
+    spec = TableSpec(name, EntitySet("things"), "thingid", (Column("thingid", Kind.GUID),))
+    with database.writing() as conn:
+        catalog.keep(conn, Catalog({name: Entry(spec)}), "7")
+        catalog.set_aside(conn, {name: "its key changed"})
+        aside = catalog.kept_entry(conn, name)
+        catalog.set_aside(conn, {})
+
+        assert aside == Entry(None, "its key changed")
+        assert catalog.kept_entry(conn, name).spec == spec
+        assert catalog.kept(conn, [name], "7") is not None
+
+
+# Where definitions may not be read
+
+
+def test_without_definitions_choices_come_from_types_and_annotations_and_the_report_says_so(copy: Copy) -> None:
+    with_rights = Copy(copy.organisation, {"sqlite_db_path": "other.db"}, copy.selection)
+    with_rights.sync()
+
+    report = run_guarded(copy, Guard(copy.sandbox, refused=DEFINITIONS))
+
+    assert report.success
+    assert [note for note in report.notes if note.startswith("metadata of columns may not be read")]
+    wanted = "SELECT code, label FROM _optionset_vin_producttype ORDER BY code"
+    assert rows(copy, wanted) == rows(with_rights, wanted)
+    multi = "SELECT code, label FROM _optionset_vin_agegroups ORDER BY code"
+    assert rows(copy, multi) == rows(with_rights, multi)
+    shown = "SELECT vin_agegroups, vin_agegroups_label FROM vin_candidates_current ORDER BY vin_candidateid"
+    assert rows(copy, shown) == rows(with_rights, shown)
+
+
+def test_without_definitions_no_number_becomes_a_choice(copy: Copy) -> None:
+    numbers = {
+        column.name
+        for table in NAMES
+        for column in copy.organisation.tables[table].shape.columns
+        if column.kind.name in {"INTEGER", "DECIMAL", "MONEY", "DOUBLE", "BIGINT"}
+    }
+
+    run_guarded(copy, Guard(copy.sandbox, refused=DEFINITIONS))
+
+    [(texts,)] = rows(copy, "SELECT count(*) FROM _optionset WHERE field IN ('versionnumber', 'importsequencenumber')")
+    fields = {field for (field,) in rows(copy, "SELECT DISTINCT field FROM _optionset")}
+    assert (texts, fields & numbers) == (0, set())
+    assert numbers
+
+
+def test_a_refused_right_is_asked_for_once(copy: Copy) -> None:
+    run_guarded(copy, Guard(copy.sandbox, refused=DEFINITIONS))
+    before = len(copy.sandbox.log)
+    guard = Guard(copy.sandbox, refused=DEFINITIONS)
+    report = run_guarded(copy, guard)
+
+    documents = [entry for entry in copy.sandbox.log[before:] if entry.path.endswith("$metadata")]
+    assert (report.success, documents) == (True, [])
+
+
+def test_rights_given_later_are_used_and_make_no_versions(copy: Copy) -> None:
+    """They do not move the metadata version, so each run looks, with one small request."""
+    run_guarded(copy, Guard(copy.sandbox, refused=DEFINITIONS))
+    versions = rows(copy, "SELECT count(*) FROM vin_candidates")
+
+    report = copy.sync()
+
+    assert report.success
+    assert report.total("updated") == 0
+    assert rows(copy, "SELECT count(*) FROM vin_candidates") == versions
+    assert rows(copy, "SELECT count(*) FROM _optionset WHERE language = 0 AND last_seen IS NULL") == [(0,)]
+    assert rows(copy, "SELECT count(*) FROM _sync_state WHERE fresh_columns <> ''") == [(0,)]
+
+
+def test_the_hint_file_names_choices_that_annotations_do_not_show(copy: Copy) -> None:
+    organisation = copy.organisation
+    organisation.add_column("vin_disease", "vin_rank", "Edm.Int32", fixed=3)
+    hints = {"vin_disease": ["vin_rank", "vin_name", "nonsense"]}
+
+    report = run_guarded(copy, Guard(copy.sandbox, refused=DEFINITIONS), optionsets=hints)
+
+    assert rows(copy, "SELECT code FROM _optionset_vin_rank") == [(3,)]
+    assert "vin_disease: hinted columns that cannot be choices: nonsense, vin_name" in report.notes
+
+
+# The version
+
+
+@pytest.mark.parametrize(("hints", "is_same"), [({}, True), ({"a": ["b"]}, False)])
+def test_hints_belong_to_what_knowledge_is_filed_under(hints: dict[str, list[str]], *, is_same: bool) -> None:
+    assert (version_of("7", hints) == "7") is is_same
+    assert version_of("", hints) == ""
+
+
+def test_a_server_that_hides_its_organisation_is_asked_who_we_are(organisation: Organisation) -> None:
+    sandbox = Sandbox(organisation)
+    sandbox.deny("organization")
+    config = Copy(organisation, {"sqlite_db_path": "x.db"}, []).config
+    with Guard(sandbox).connect(config) as client:
+        found = catalog.ask_organisation(client.channel("login"), config.api_root)
+
+    assert (found.metadata_version, found.server_time, found.token_days) == ("", NOON, catalog.TOKEN_DAYS)
+
+
+def test_the_probe_tells_whether_definitions_may_be_read(organisation: Organisation) -> None:
+    sandbox = Sandbox(organisation)
+    config = Copy(organisation, {"sqlite_db_path": "x.db"}, []).config
+    answers: list[bool] = []
+    connects: list[Callable[[Config], Client]] = [Guard(sandbox, refused=one).connect for one in ((), DEFINITIONS)]
+    for connect in connects:
+        with connect(config) as client:
+            answers.append(discovery.is_readable(client, LogicalName("vin_disease")))
+
+    assert answers == [True, False]

@@ -4,6 +4,7 @@ Pure and column-wise: msgspec decodes each record into a typed struct, everythin
 a time. Nothing looks at a value to guess its type (law 6).
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ TARGET_TYPE = "@Microsoft.Dynamics.CRM.lookuplogicalname"
 LABEL = "@OData.Community.Display.V1.FormattedValue"
 _STAMP_LENGTH = len("2023-04-07T21:59:01Z")
 _NULL = Raw(b"null")
+_CODES = re.compile(r"-?\d+(, ?-?\d+)*")
+_LARGEST_CODE = 2**31 - 1
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -155,9 +158,13 @@ class RowCodec:
             try:
                 self._decoder.decode(record)
             except msgspec.MsgspecError as exc:
-                key = msgspec.json.decode(record).get(self.spec.key)
-                return DataError(f"{self.spec.logical_name} {key}: {_without_value(exc)}")
+                return DataError(f"{self.spec.logical_name} {self._key_of(record)}: {_without_value(exc)}")
         raise AssertionError  # pragma: no cover - only called when one of them fails
+
+    def _key_of(self, record: Raw) -> str:
+        """The key of a record that msgspec does not take, such as one with half a surrogate pair."""
+        value = json.loads(bytes(record))
+        return str(value.get(self.spec.key, "without a key") if isinstance(value, dict) else "that is no object")
 
     def _documents(self, records: Sequence[Raw]) -> Values:
         if self.engine == "postgresql":
@@ -172,10 +179,21 @@ class RowCodec:
 
     def _codes(self, columns: list[Values], raw: dict[str, Values]) -> dict[str, set[int]]:
         return {
-            column.name: _multi_codes(raw[column.name]) if column.name in raw else _single_codes(columns[at])
+            column.name: self._multi_codes(column.name, columns, raw)
+            if column.name in raw
+            else _single_codes(columns[at])
             for at, column in enumerate(self.spec.columns)
             if column.option is not None
         }
+
+    def _multi_codes(self, field: str, columns: list[Values], raw: dict[str, Values]) -> set[int]:
+        try:
+            return _codes_in(raw[field])
+        except ValueError:
+            keys = columns[self.names.index(self.spec.key)]
+            key = next(key for key, text in zip(keys, raw[field], strict=True) if text and not _are_codes(text))
+            msg = f"{self.spec.logical_name} {key}: column `{field}` holds something else than option codes"
+            raise DataError(msg) from None
 
 
 def whole_seconds(values: Values, engine: Engine) -> Values:
@@ -254,8 +272,15 @@ def _single_codes(values: Values) -> set[int]:
     return {int(value) for value in set(values) if value is not None}
 
 
-def _multi_codes(texts: Values) -> set[int]:
-    return {int(code) for text in set(texts) if text for code in text.split(",")}
+def _codes_in(texts: Values) -> set[int]:
+    codes = {int(code) for text in set(texts) if text for code in text.split(",")}
+    if any(abs(code) > _LARGEST_CODE for code in codes):
+        raise ValueError
+    return codes
+
+
+def _are_codes(text: str) -> bool:
+    return _CODES.fullmatch(text) is not None and all(abs(int(code)) <= _LARGEST_CODE for code in text.split(","))
 
 
 def _without_value(exc: msgspec.MsgspecError) -> str:

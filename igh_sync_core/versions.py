@@ -20,6 +20,7 @@ the sync time, at least one second after it. Every function here runs inside the
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from itertools import repeat
 from typing import Any
 
@@ -42,8 +43,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DataError, IntegrityError
 
+from igh_sync_core import duplicates
 from igh_sync_core.database import Database
 from igh_sync_core.dialect import TEXT_FORM, Instant, later_of, member_of, one_second_after, whole_second
+from igh_sync_core.refusals import named
 from igh_sync_core.room import make_room
 from igh_sync_core.rows import Batch, Values, whole_seconds
 from igh_sync_core.tables import EntityTables, raw_name
@@ -202,6 +205,15 @@ class History:
     def _is_open(self) -> ColumnElement[bool]:
         return self._tables.main.c.valid_to.is_(None)
 
+    @cached_property
+    def _may_be_doubled(self) -> bool:
+        return duplicates.are_possible(self._conn, self._tables)
+
+    @property
+    def _is_current(self) -> ColumnElement[bool]:
+        """Open, and where open versions are doubled the newest of them."""
+        return self._is_open & ~duplicates.is_superseded(self._tables) if self._may_be_doubled else self._is_open
+
     def _insert_straight(self, batch: Batch, now: datetime) -> Values:
         stamp = self._stamp(now)
         starts: Values = [stamp] * len(batch)
@@ -210,8 +222,14 @@ class History:
             starts = [value or stamp for value in modified]
         names = (*batch.names, "sync_time", "valid_from")
         rows = zip(*batch.columns, repeat(stamp), starts, strict=False)
-        self._database.load(self._conn, self._tables.main, names, rows)
+        self._load_records(self._tables.main, names, rows, batch)
         return starts
+
+    def _load_records(self, table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]], batch: Batch) -> None:
+        try:
+            self._database.load(self._conn, table, names, rows)
+        except DataError as exc:
+            raise named(self._tables.spec, batch.keys, exc) from exc
 
     def _insert_picks_straight(self, batch: Batch, starts: Values) -> None:
         for field, table in self._tables.junctions.items():
@@ -235,7 +253,7 @@ class History:
         stage = self._tables.stage
         self._empty(stage, self._tables.picks)
         names = (*batch.names, *map(raw_name, batch.raw))
-        self._database.load(self._conn, stage, names, zip(*batch.columns, *batch.raw.values(), strict=True))
+        self._load_records(stage, names, zip(*batch.columns, *batch.raw.values(), strict=True), batch)
         if batch.raw:
             self._database.load(self._conn, self._tables.picks, ("key", "field", "code"), batch.picks())
 
@@ -246,7 +264,7 @@ class History:
         changed = (
             select(main.c.row_id, self._key, self._boundary(stage, now), reason)
             .join_from(stage, main, self._key == stage.c[self._tables.spec.key])
-            .where(self._is_open, self._differs(stage))
+            .where(self._is_current, self._differs(stage))
         )
         return self._mark(changed)
 
@@ -280,6 +298,8 @@ class History:
 
     def _close_marked(self) -> None:
         main, closing = self._tables.main, self._tables.closing
+        if self._may_be_doubled:
+            duplicates.close_older(self._conn, self._tables, select(closing.c.key))
         self._conn.execute(
             update(main)
             .where(main.c.row_id == closing.c.row_id)
@@ -296,7 +316,7 @@ class History:
         main, closing = self._tables.main, self._tables.closing
         self._empty(closing)
         boundary = later_of(literal(now, Instant()), one_second_after(main.c.valid_from))
-        marked = select(main.c.row_id, self._key, boundary, literal(reason)).where(self._is_open, condition)
+        marked = select(main.c.row_id, self._key, boundary, literal(reason)).where(self._is_current, condition)
         if count := self._mark(marked):
             self._close_marked()
         return count
@@ -317,7 +337,7 @@ class History:
             update(main)
             .where(
                 self._key == stage.c[self._tables.spec.key],
-                self._is_open,
+                self._is_current,
                 or_(*(main.c[name].is_distinct_from(stage.c[name]) for name in names)),
             )
             .values({main.c[name]: stage.c[name] for name in names})

@@ -101,8 +101,13 @@ class Verdict(Struct, frozen=True, dict=True):
         totals = ", ".join(f"{count} {name}" for name, count in self.counts().items())
         if not self.findings:
             return f"{head}\n\nThe stored tables fit the metadata.\n"
-        rows = "\n".join(f"| {one.severity} | {one.entity} | {one.description} |" for one in self.findings)
+        rows = "\n".join(f"| {one.severity} | {one.entity} | {_cell(one.description)} |" for one in self.findings)
         return f"{head}\n\n{totals}\n\n| severity | entity | finding |\n|---|---|---|\n{rows}\n"
+
+
+def _cell(text: str) -> str:
+    """Text as a Markdown table keeps it together."""
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def compare(conn: Connection, entities: Sequence[EntityConfig], catalog: Catalog) -> Verdict:
@@ -190,7 +195,11 @@ class _Comparison:
 
     def findings(self) -> Iterator[Finding]:
         """Every difference of this table."""
-        if missing := [name for name in OURS if self._stored.column_type(self._table, name) is None]:
+        missing = [name for name in OURS if self._stored.column_type(self._table, name) is None]
+        if missing == ["closed_reason"] and self._stored.dialect.name == "sqlite":
+            text = f"table {self._table} was made by an earlier program; the next run takes it over as it is"
+            yield self._finding(Severity.INFO, text)
+        elif missing:
             text = f"table {self._table} lacks {', '.join(missing)}: another program made it; use another database"
             yield self._finding(Severity.ERROR, text, columns=missing)
             return

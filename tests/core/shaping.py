@@ -1,22 +1,26 @@
 """Short ways to write tables down and to load records into them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 from msgspec import Raw
 from sqlalchemy import text
 
 from igh_sync_core import checkpoint, drift, schema, shapes, strategy
 from igh_sync_core.catalog import Catalog, Entry
 from igh_sync_core.choices import Choices
+from igh_sync_core.client import Client, Pace
+from igh_sync_core.config import Config
 from igh_sync_core.control import SyncState
 from igh_sync_core.database import Database
 from igh_sync_core.drift import Verdict
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, Lookup, OptionKind, TableSpec
 from igh_sync_core.rows import RowCodec
+from igh_sync_core.sandbox import Sandbox
 from igh_sync_core.tables import entity_tables, identifier
 from igh_sync_core.versions import Counts, History
 
@@ -45,6 +49,11 @@ def spec_of(
 
 def text_column(name: str, length: int | None = None) -> Column:
     return Column(name, Kind.STRING, length)
+
+
+def wire_of(sandbox: Sandbox) -> Callable[[Config], Client]:
+    """Opens a wire that ends in the sandbox."""
+    return lambda config: Client(config, transport=httpx.MockTransport(sandbox.handle), pace=Pace(attempts=1))
 
 
 class Store:

@@ -226,3 +226,5 @@ def test_the_verdict_reads_well_in_json_and_markdown(store: Store) -> None:
     assert verdict.as_markdown().splitlines()[0] == "# Schema check: failed"
     assert "| error | sample | column c was int32 and is now boolean" in verdict.as_markdown()
     assert "fit the metadata" in Verdict().as_markdown()
+    told = Verdict((drift.Finding(ERROR, SAMPLE, "a|b\nc"),)).as_markdown()
+    assert "| error | sample | a\\|b c |" in told

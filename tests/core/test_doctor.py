@@ -1,0 +1,155 @@
+"""Each line of the doctor, when all is well and when it is not."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from copies import IMPATIENT, Copy, entities
+from shaping import wire_of
+from sqlalchemy import insert
+
+from igh_sync_core.client import Client
+from igh_sync_core.config import Config
+from igh_sync_core.control import SyncLock
+from igh_sync_core.doctor import Check, Status, doctor
+from igh_sync_core.entities import EntityConfig
+from igh_sync_core.sandbox import Organisation, health_organisation
+from igh_sync_core.schema import create_control_tables
+
+READ = {"PrivilegeType": "Read", "PrivilegeId": "aaaaaaaa-0000-0000-0000-000000000001"}
+TABLES = ("vin_disease", "vin_rdpriority")
+
+
+@pytest.fixture
+def organisation() -> Organisation:
+    return health_organisation(100)
+
+
+@pytest.fixture
+def copy(organisation: Organisation, database_settings: dict[str, str]) -> Copy:
+    return Copy(organisation, database_settings, entities(*TABLES))
+
+
+def examine(copy: Copy, connect: Callable[[Config], Client] | None = None) -> dict[str, Check]:
+    return {
+        check.name: check for check in doctor(copy.config, copy.selection, connect=connect or wire_of(copy.sandbox))
+    }
+
+
+def with_privileges(copy: Copy, depth: str | int) -> Callable[[Config], Client]:
+    """An environment that tells privileges, as real ones do."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if "RetrieveUserPrivileges" in request.url.path:
+            held = [{"Depth": "Basic", **READ}, {"Depth": depth, **READ}]
+            return httpx.Response(200, json={"RolePrivileges": held})
+        if "Privileges" in str(request.url.params):
+            found: dict[str, Any] = {"Privileges": [READ], "EntitySetName": "vin_diseases"}
+            return httpx.Response(200, json=found)
+        return copy.sandbox.handle(request)
+
+    return lambda config: Client(config, transport=httpx.MockTransport(handle), pace=IMPATIENT)
+
+
+def test_all_is_well(copy: Copy) -> None:
+    found = examine(copy)
+
+    bad = {name for name, check in found.items() if check.status is not Status.OK}
+    assert bad == {"read depth", "vin_rdpriority: change tracking"}, "the sandbox tells no roles"
+    assert list(found)[:4] == ["login", "application user", "clock", "metadata"]
+    assert list(found)[-1] == "database"
+    assert all(check.remedy for name, check in found.items() if name in bad)
+
+
+@pytest.mark.parametrize(
+    ("depth", "status"), [("Global", Status.OK), (3, Status.OK), ("Deep", Status.WARNING), ("Basic", Status.WARNING)]
+)
+def test_a_role_that_does_not_see_everything_is_told(copy: Copy, depth: str | int, status: Status) -> None:
+    found = examine(copy, with_privileges(copy, depth))
+
+    check = found["vin_disease: read depth"]
+    assert check.status is status
+    assert ("hidden" in check.text) is (status is Status.WARNING)
+
+
+def test_a_wrong_secret_ends_the_questions_to_the_source(copy: Copy) -> None:
+    copy.config = Config(copy.config.api_url, copy.config.client_id, "wrong", "", sqlite_db_path="copy.db")
+
+    found = examine(copy)
+
+    assert list(found) == ["login", "database"]
+    assert (found["login"].status, "expired" in found["login"].remedy) == (Status.FAILED, True)
+
+
+def test_a_missing_application_user_has_its_own_remedy(copy: Copy) -> None:
+    copy.sandbox.no_application_user = True
+
+    check = examine(copy)["login"]
+
+    assert (check.status, "application user" in check.remedy) == (Status.FAILED, True)
+
+
+@pytest.mark.parametrize(
+    ("off", "status"),
+    [(0, Status.OK), (120, Status.WARNING), (-120, Status.WARNING), (600, Status.FAILED)],
+)
+def test_clocks_that_differ_are_told(copy: Copy, off: int, status: Status) -> None:
+    copy.organisation.clock.set(datetime.now(UTC) + timedelta(seconds=off))
+
+    assert examine(copy)["clock"].status is status
+
+
+def test_rights_that_are_missing_are_named_with_their_remedy(copy: Copy) -> None:
+    copy.sandbox.deny("vin_disease")
+    copy.sandbox.deny_metadata()
+
+    found = examine(copy)
+
+    assert found["metadata"].status is Status.WARNING
+    assert found["vin_disease: read"].status is Status.FAILED
+    assert "read on vin_disease" in found["vin_disease: read"].remedy
+    assert found["vin_rdpriority: read"].status is Status.OK
+
+
+def test_an_entity_unknown_to_the_environment_is_told(copy: Copy) -> None:
+    copy.selection = [*copy.selection, EntityConfig("vin_gone", "vin_gones")]
+
+    assert examine(copy)["vin_gone"].status is Status.WARNING
+
+
+def test_a_database_held_by_a_run_is_told(copy: Copy) -> None:
+    create_control_tables(copy.database)
+    now = datetime.now(UTC)
+    values = {"name": "run", "token": "t", "host": "elsewhere", "pid": 1, "since": now, "heartbeat": now}
+    with copy.database.writing() as conn:
+        conn.execute(insert(SyncLock.metadata.tables["_sync_lock"]).values(values))
+
+    check = examine(copy)["database"]
+
+    assert (check.status, "held by run t" in check.text) == (Status.WARNING, True)
+
+
+@pytest.mark.parametrize("place", ["missing/copy.db", "folder"])
+def test_a_file_that_cannot_be_written_is_told(copy: Copy, tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    secret = copy.config.client_secret
+    copy.config = Config(copy.config.api_url, copy.config.client_id, secret, "", sqlite_db_path=str(tmp_path / place))
+
+    assert examine(copy)["database"].status is Status.FAILED
+
+
+def test_a_postgresql_that_is_not_there_is_told(copy: Copy) -> None:
+    copy.config = Config(
+        copy.config.api_url,
+        copy.config.client_id,
+        copy.config.client_secret,
+        "",
+        postgres_connection_string="postgresql://nobody@127.0.0.1:1/nothing?connect_timeout=2",
+    )
+
+    check = examine(copy)["database"]
+
+    assert (check.status, "nobody@" in check.text) == (Status.FAILED, False)

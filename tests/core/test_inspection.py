@@ -1,0 +1,122 @@
+"""Looking without touching: the schema check and the plan, on both engines."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from copies import Copy, entities
+from shaping import NOON, wire_of
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from igh_sync_core import errors, inspection
+from igh_sync_core.entities import EntityConfig
+from igh_sync_core.inspection import Forecast, Outlook
+from igh_sync_core.sandbox import Organisation, health_organisation
+
+TRACKED, UNTRACKED, WHOLE = "vin_disease", "vin_rdpriority", "vin_clinicalusestatus"
+
+
+@pytest.fixture
+def organisation() -> Organisation:
+    made = health_organisation(2_000)
+    made.clock.set(NOON)
+    return made
+
+
+@pytest.fixture
+def copy(organisation: Organisation, database_settings: dict[str, str]) -> Copy:
+    related = replace(entities("account")[0], filtered=True)
+    return Copy(organisation, database_settings, [*entities(TRACKED, UNTRACKED, WHOLE), related])
+
+
+def plan(copy: Copy, *, page_size: int = 5_000) -> Outlook:
+    return inspection.plan(copy.config, copy.selection, page_size=page_size, connect=wire_of(copy.sandbox))
+
+
+def reads(outlook: Outlook) -> dict[str, tuple[str, str, int | None, int | None]]:
+    return {one.entity: (one.strategy, one.read, one.rows, one.requests) for one in outlook.entities}
+
+
+def test_a_first_run_is_foretold_table_by_table(copy: Copy, organisation: Organisation) -> None:
+    diseases, priorities, statuses = (organisation.count(name) for name in (TRACKED, UNTRACKED, WHOLE))
+
+    outlook = plan(copy, page_size=100)
+
+    def pages(rows: int) -> int:
+        return max(1, -(-rows // 100))
+
+    assert reads(outlook) == {
+        TRACKED: ("delta", "first", diseases, pages(diseases) + 1),
+        UNTRACKED: ("modifiedon", "first", priorities, pages(priorities)),
+        WHOLE: ("snapshot", "first", statuses, pages(statuses)),
+        "account": ("related", "", None, None),
+    }
+    assert outlook.verdict.counts() == {"error": 0, "warning": 0, "info": 4}
+    assert all(one.reason and one.ddl[0].startswith("CREATE TABLE") for one in outlook.entities)
+
+
+def test_what_is_foretold_is_what_happens(copy: Copy) -> None:
+    copy.selection = entities(TRACKED, UNTRACKED, WHOLE)
+    for _run in range(2):
+        foretold = {one.entity: one for one in plan(copy).entities}
+        report = copy.sync()
+        for done in report.entities:
+            told = foretold[done.entity]
+            assert (told.strategy, told.requests) == (done.strategy, done.requests)
+            assert told.rows in (None, done.added or done.unchanged)
+
+
+def test_looking_writes_nothing(copy: Copy, database_settings: dict[str, str]) -> None:
+    plan(copy)
+    inspection.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox))
+
+    if path := database_settings.get("sqlite_db_path"):
+        assert list(Path(path).parent.glob(Path(path).name + "*")) == []
+    else:
+        with copy.database.writing() as conn:
+            assert inspect(conn).get_table_names() == []
+
+
+def test_a_connection_for_looking_cannot_write(copy: Copy) -> None:
+    copy.sync()
+    with inspection.reading(copy.config) as conn, pytest.raises((DBAPIError, errors.StoreError)):
+        conn.execute(text("DELETE FROM vin_diseases"))
+
+
+def test_a_plan_shows_what_a_change_of_metadata_leads_to(copy: Copy, organisation: Organisation) -> None:
+    copy.selection = entities(TRACKED, UNTRACKED)
+    organisation.add_column(UNTRACKED, "vin_flag", "Edm.Int32", fixed=1)
+    copy.sync()
+    settled = plan(copy)
+    organisation.add_column(TRACKED, "vin_weight", "Edm.Int32")
+    organisation.change_type(UNTRACKED, "vin_flag", "Edm.Boolean")
+
+    moved = plan(copy)
+
+    assert {one: read[1] for one, read in reads(settled).items()} == {TRACKED: "delta", UNTRACKED: "increment"}
+    assert {one.ddl for one in settled.entities} == {()}
+    grown, broken = moved.entities
+    assert (grown.read, [one for one in grown.ddl if "ADD COLUMN" in one]) == (
+        "snapshot",
+        ['ALTER TABLE "vin_diseases" ADD COLUMN "vin_weight" INTEGER'],
+    )
+    assert (broken.strategy, broken.reason) == ("", moved.verdict.errors[0].description)
+    assert inspection.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox)) == moved.verdict
+
+
+def test_what_cannot_be_read_is_said(copy: Copy) -> None:
+    copy.selection = [EntityConfig("gone", "gones"), replace(entities(WHOLE)[0], strategy="delta")]
+
+    gone, demanded = plan(copy).entities
+
+    assert (gone.strategy, gone.reason) == ("", "not in the environment's metadata")
+    assert "needs change tracking" in demanded.reason
+
+
+def test_the_plan_reads_as_json(copy: Copy) -> None:
+    told = json.loads(json.dumps(plan(copy).as_dict()))
+
+    assert [Forecast(**one).entity for one in told["entities"]] == [one.name for one in copy.selection]
+    assert told["verdict"]["passed"]

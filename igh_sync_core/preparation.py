@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from igh_sync_core import catalog, choices, discovery, drift, schema
+from igh_sync_core import adoption, catalog, choices, discovery, drift, leftovers, schema
 from igh_sync_core.catalog import Catalog
 from igh_sync_core.client import Client
 from igh_sync_core.discovery import Hints
@@ -46,15 +46,19 @@ def prepare(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> Prepare
         hints: Choice columns by entity, for tables whose definitions may not be read.
     """
     known, requests = _learn(run, entities, hints)
+    specs = [entry.spec for entry in known.entries.values() if entry.spec]
+    now = run.organisation.server_time
     with run.database.writing() as conn:
+        adopted = adoption.adopt(conn, specs, entities, now=now)
         verdict = drift.compare(conn, entities, known)
         sound = _sound(known, verdict)
         applied = schema.apply(conn, sound, language=run.organisation.language)
         verdict = verdict.joined_by(Finding(Severity.ERROR, entity, text) for entity, text in applied.failed)
         drift.keep(conn, verdict)
         catalog.set_aside(conn, {name: verdict.faults_of(name) for name in sorted(verdict.broken)})
+        left = leftovers.report(conn, specs, repair=run.reconcile, now=now)
     _tell(verdict)
-    return Prepared(verdict, known.notes, requests)
+    return Prepared(verdict, (*known.notes, *adopted, *left), requests)
 
 
 def version_of(metadata_version: str, hints: Hints) -> str:

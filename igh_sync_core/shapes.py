@@ -123,7 +123,7 @@ def read(conn: Connection, specs: Iterable[TableSpec]) -> Stored:
     tables, views = frozenset(inspector.get_table_names()), frozenset(inspector.get_view_names())
     wanted = {_table_name(spec): spec for spec in specs}
     present = sorted(wanted.keys() & tables)
-    shapes = _kept(conn) if str(_SHAPES.name) in tables else {}
+    shapes = kept_all(conn) if str(_SHAPES.name) in tables else {}
     return Stored(
         dialect=conn.dialect,
         tables=tables,
@@ -191,7 +191,9 @@ def kinds_kept_as(engine: str, name: str) -> frozenset[Kind]:
     """Every kind that *engine* keeps under the storage *name*."""
     dialect: Dialect = postgresql.dialect() if engine == "postgresql" else sqlite.dialect()  # type: ignore[no-untyped-call]
     at = 1 if engine == "postgresql" else 0
-    return frozenset(kind for kind, types in KINDS.items() if storage(spelled(types[at], dialect)) == name)
+    kinds = frozenset(kind for kind, types in KINDS.items() if storage(spelled(types[at], dialect)) == name)
+    # SQLite keeps bytes under any type, and the program that made adopted files called such columns TEXT.
+    return kinds | {Kind.BINARY} if (engine, name) == ("sqlite", "TEXT") else kinds
 
 
 def _folded(name: str, dialect: Dialect) -> str:
@@ -223,6 +225,7 @@ def _keys(inspector: Inspector, specs: Iterable[TableSpec]) -> dict[str, str]:
     return keys
 
 
-def _kept(conn: Connection) -> dict[str, Shape]:
+def kept_all(conn: Connection) -> dict[str, Shape]:
+    """The shapes of all tables, by table name."""
     rows = conn.execute(select(_SHAPES.c.table_name, _SHAPES.c.value)).all()
     return {name: msgspec.json.decode(value, type=Shape) for name, value in rows}

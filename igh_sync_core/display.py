@@ -1,6 +1,7 @@
 """How results look in a terminal: tables and progress made with rich. Prints nothing itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -8,9 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from igh_sync_core import run
+from igh_sync_core.doctor import Check, Status
+from igh_sync_core.drift import Severity, Verdict
+from igh_sync_core.inspection import Outlook
 from igh_sync_core.report import EntityReport, RunReport
 
 _STYLES = {"completed": "", "failed": "bold red", "skipped": "dim"}
+_SEVERITIES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: ""}
+_STATUSES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red"}
 
 
 def summary_table(report: RunReport) -> RenderableType:
@@ -42,6 +48,44 @@ def _remarks(report: RunReport) -> Iterator[Text]:
             reasons.setdefault((entity.status, entity.error or entity.reason), []).append(entity.entity)
     for (status, reason), names in reasons.items():
         yield Text(f"{status}: {', '.join(names)}: {reason}", style=_STYLES[status])
+
+
+def dangling_line(finding: Mapping[str, Any]) -> str:
+    """References of one column that lead nowhere, as the run's report has them."""
+    where = f"{finding['table']}.{finding['fk_column']} → {finding['referenced_table']}"
+    samples = ", ".join(finding["sample_ids"])
+    return f"{where}: {finding['dangling_count']} of {finding['total_checked']} dangling, such as {samples}"
+
+
+def finding_lines(verdict: Verdict) -> Iterator[Text]:
+    """One line per finding of a schema check, worst first, and the verdict."""
+    for finding in verdict.findings:
+        line = f"{finding.severity}: {finding.entity}: {finding.description}"
+        yield Text(line, style=_SEVERITIES[finding.severity])
+    totals = ", ".join(f"{count} {severity}" for severity, count in verdict.counts().items())
+    word, style = ("passed", "") if verdict.passed else ("failed", "bold red")
+    yield Text(f"schema check {word}: {totals}", style=style)
+
+
+def check_line(check: Check) -> Text:
+    """One thing a run needs: how it stands, what was found, and the remedy."""
+    line = Text(f"{check.status:<8}", style=_STATUSES[check.status])
+    remedy = f"; {check.remedy}" if check.remedy else ""
+    return line.append(f"{check.name}: {check.text}{remedy}", style="default")
+
+
+def plan_table(outlook: Outlook) -> RenderableType:
+    """One line per entity: how it would be read, what that costs, and the statements its table needs."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("entity", "strategy", "read"):
+        table.add_column(name, no_wrap=True)
+    for name in ("rows", "requests", "statements"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for one in outlook.entities:
+        figures = ("" if value is None else str(value) for value in (one.rows, one.requests, len(one.ddl)))
+        table.add_row(one.entity, one.strategy or "-", one.read or "-", *figures, one.reason)
+    return table
 
 
 class LiveProgress:

@@ -4,7 +4,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from pathlib import Path
+from typing import NoReturn, TypeVar
 
 from igh_sync_core.config import Config, load_config
 from igh_sync_core.entities import EntityConfig, load_entity_configs
@@ -15,6 +16,26 @@ _SHOWN = 5
 T = TypeVar("T")
 
 
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose refusals are configuration faults like any other: one line, exit status 1."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
+        raise ConfigError([f"{message}; see {self.prog} --help"])
+
+
+def count(most: int) -> Callable[[str], int]:
+    """Type of an argument that is a whole number from 1 to *most*."""
+
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and 1 <= int(text) <= most):
+            msg = f"{text!r} is no whole number from 1 to {most}"
+            raise argparse.ArgumentTypeError(msg)
+        return int(text)
+
+    return parse
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Where the settings and the selection of tables come from."""
     parser.add_argument(
@@ -23,6 +44,18 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--entities-config", metavar="FILE", help="tables to copy, as JSON (default: the package's own)"
     )
+
+
+def add_hints(parser: argparse.ArgumentParser) -> None:
+    """Choices named by hand."""
+    parser.add_argument(
+        "--optionsets-config", metavar="FILE", help="choice columns per table, as JSON, where metadata may not be read"
+    )
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Some of the tables."""
+    parser.add_argument("--entities", metavar="NAME", nargs="+", help="only these of the tables")
 
 
 def settings(arguments: argparse.Namespace) -> tuple[Config, list[EntityConfig]]:
@@ -79,6 +112,20 @@ def with_database(config: Config, kind: str | None) -> Config:
     if kind == "postgresql" and not config.postgres_connection_string:
         raise ConfigError(["--db-type postgresql: POSTGRES_CONNECTION_STRING is not set; set it to the database's URL"])
     return config
+
+
+def write_report(path: str | None, text: str) -> None:
+    """Write a report to a file, if one is named.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    if path is None:
+        return
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise ConfigError([f"{path}: cannot be written ({exc.strerror})"]) from exc
 
 
 def run_command(command: Callable[[], int]) -> int:

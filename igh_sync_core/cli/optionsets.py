@@ -1,19 +1,22 @@
-"""``generate-optionset-config``: which columns of a copy hold choices, as the JSON that ``--optionsets-config`` takes."""
+"""``generate-optionset-config``: which columns of a copy hold choices, in the form that ``--optionsets-config`` takes."""
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, select
 
+from igh_sync_core import shapes
+from igh_sync_core.choices import optionset_table
 from igh_sync_core.cli import common
 from igh_sync_core.config import Config
-from igh_sync_core.database import Database
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import ConfigError
+from igh_sync_core.inspection import reading
 from igh_sync_core.tables import identifier, optionset_name
 
 _DESCRIPTION = "Print which columns of a copy hold choices, as JSON: entity to list of columns."
@@ -21,16 +24,19 @@ _DESCRIPTION = "Print which columns of a copy hold choices, as JSON: entity to l
 
 def generate_optionset_config(argv: Sequence[str] | None = None) -> int:
     """Entry point; exit status 0, or 1 when the copy cannot be read. JSON goes to stdout, talk to stderr."""
-    parser = argparse.ArgumentParser("generate-optionset-config", description=_DESCRIPTION)
+    return common.run_command(lambda: _generate(_parser().parse_args(argv)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = common.Parser("generate-optionset-config", description=_DESCRIPTION)
     common.add_settings(parser)
     parser.add_argument("--db", metavar="FILE", help="SQLite file to look into (default: the database of the settings)")
-    arguments = parser.parse_args(argv)
-    return common.run_command(lambda: _generate(arguments))
+    return parser
 
 
 def _generate(arguments: argparse.Namespace) -> int:
     config, entities = _settings(arguments)
-    with Database(config).connection() as conn:
+    with reading(config) as conn:
         found = choice_columns(conn, entities)
     fields = sum(map(len, found.values()))
     sys.stderr.write(f"{fields} choice columns in {len(found)} of {len(entities)} entities\n")
@@ -40,27 +46,45 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 def _settings(arguments: argparse.Namespace) -> tuple[Config, list[EntityConfig]]:
     """With ``--db`` nothing of Dataverse is asked, so nothing of it need be set."""
-    if not arguments.db:
-        return common.settings(arguments)
-    if not Path(arguments.db).is_file():
-        raise ConfigError([f"--db {arguments.db}: no such file; give the path of a copy made earlier"])
-    entities = common.entities(arguments)
-    return replace(_NOWHERE, sqlite_db_path=arguments.db), entities
+    if arguments.db:
+        config, entities = replace(_NOWHERE, sqlite_db_path=arguments.db), common.entities(arguments)
+    else:
+        config, entities = common.settings(arguments)
+    if config.get_db_type() == "sqlite" and not Path(config.sqlite_db_path or "").is_file():
+        raise ConfigError([f"{config.sqlite_db_path}: no such file; name a copy made earlier, such as by --db"])
+    return config, entities
 
 
 _NOWHERE = Config("", "", "", "")
 
 
 def choice_columns(conn: Connection, entities: Sequence[EntityConfig]) -> dict[str, list[str]]:
-    """Per entity its columns that have a table of codes; entities without a table or without choices are left out."""
+    """Per entity its columns that hold choices; entities without a table or without choices are left out.
+
+    What metadata said decides, where it was asked; for a table of an earlier program, whether there is a table of the
+    column's codes whose labels are not just those codes again, as they are for numbers.
+    """
     inspector = inspect(conn)
     present = set(inspector.get_table_names())
     found = {}
     for entity in entities:
         table = identifier(entity.api_name)
-        if table in present:
-            names = [str(column["name"]) for column in inspector.get_columns(table)]
-            fields = sorted(name for name in names if optionset_name(name) in present)
-            if fields:
-                found[entity.name] = fields
+        if table not in present:
+            continue
+        shape = shapes.kept(conn, table) if "_sync_shape" in present else None
+        names = [str(column["name"]) for column in inspector.get_columns(table)]
+        fields = shape.options if shape else [name for name in names if _has_labels(conn, name, present)]
+        if fields:
+            found[entity.name] = sorted(fields)
     return found
+
+
+def _has_labels(conn: Connection, field: str, present: set[str]) -> bool:
+    if optionset_name(field) not in present:
+        return False
+    options = optionset_table(field)
+    labels = list(conn.scalars(select(options.c.label)))
+    return not labels or not all(_NUMBER.fullmatch(label) for label in labels)
+
+
+_NUMBER = re.compile(r"\W*\d[\d.,'\u2019\s]*\W*")

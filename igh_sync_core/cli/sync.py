@@ -4,7 +4,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,37 +12,54 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from igh_sync_core.cli import common
-from igh_sync_core.display import LiveProgress, progress_display, summary_table
+from igh_sync_core.cli.doctor import doctor
+from igh_sync_core.cli.explain import explain
+from igh_sync_core.cli.plan import plan
+from igh_sync_core.display import LiveProgress, dangling_line, progress_display, summary_table
 from igh_sync_core.entities import load_optionsets_config
+from igh_sync_core.odata import MAX_PAGE_SIZE
 from igh_sync_core.report import RunReport
 from igh_sync_core.workflow import ENTITIES_AT_ONCE, Options, run_workflow
 
+MOST_AT_ONCE = 52
+"""Requests that the service allows one user at a time."""
+
 _DESCRIPTION = "Bring the SQL copy of a Dataverse up to date, with history."
+_QUESTIONS: dict[str, Callable[[Sequence[str]], int]] = {"plan": plan, "doctor": doctor, "explain": explain}
+_EPILOG = (
+    "Questions, each with a --help of its own: 'sync-dataverse plan' (what would a run do?), "
+    "'sync-dataverse doctor' (is everything in order?), 'sync-dataverse explain TABLE ID' (why is this record here?). "
+    "Exit status: 0 when all went well, 1 when anything failed or was found wrong."
+)
 
 
 def sync_dataverse(argv: Sequence[str] | None = None) -> int:
     """Entry point; exit status 0 when all went well, 1 when anything failed or was found wrong."""
-    arguments = _parser().parse_args(argv)
-    return common.run_command(lambda: _sync(arguments))
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given and given[0] in _QUESTIONS:
+        return common.run_command(lambda: _QUESTIONS[given[0]](given[1:]))
+    return common.run_command(lambda: _sync(_parser().parse_args(given)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("sync-dataverse", description=_DESCRIPTION)
+    parser = common.Parser("sync-dataverse", description=_DESCRIPTION, epilog=_EPILOG)
     common.add_settings(parser)
-    parser.add_argument(
-        "--optionsets-config", metavar="FILE", help="choice columns per table, as JSON, where metadata may not be read"
-    )
-    parser.add_argument("--entities", metavar="NAME", nargs="+", help="only these of the tables")
+    common.add_hints(parser)
+    common.add_selection(parser)
     parser.add_argument("--verify", action="store_true", help="check every reference afterwards")
     parser.add_argument(
         "--reconcile", action="store_true", help="compare every key and version with Dataverse, and repair"
     )
     parser.add_argument(
-        "--page-size", type=int, default=5_000, metavar="ROWS", help="rows asked per page (default: 5000)"
+        "--page-size",
+        type=common.count(MAX_PAGE_SIZE),
+        default=MAX_PAGE_SIZE,
+        metavar="ROWS",
+        help=f"rows asked per page (default: {MAX_PAGE_SIZE})",
     )
     parser.add_argument(
         "--concurrency",
-        type=int,
+        type=common.count(MOST_AT_ONCE),
         default=ENTITIES_AT_ONCE,
         metavar="N",
         help=f"tables read at once (default: {ENTITIES_AT_ONCE})",
@@ -52,11 +69,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sync(arguments: argparse.Namespace) -> int:
-    config, entities = common.settings(arguments)
-    entities = common.only(entities, arguments.entities)
+    config, selection = common.settings(arguments)
+    entities = common.only(selection, arguments.entities)
     hints = load_optionsets_config(arguments.optionsets_config)
-    errors = Console(stderr=True)
-    with _display(errors, len(entities)) as display:
+    with _display(Console(stderr=True), len(entities)) as display:
         options = Options(
             page_size=arguments.page_size,
             concurrency=arguments.concurrency,
@@ -88,6 +104,7 @@ def _display(console: Console, total: int) -> Iterator[dict[str, Any]]:
             yield {"listener": live.page, "on_report": live.entity}
     finally:
         core.removeHandler(handler)
+        core.setLevel(logging.NOTSET)
 
 
 def _plain_handler() -> logging.Handler:
@@ -100,8 +117,10 @@ def _show(report: RunReport, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(report.as_dict(), indent=2) + "\n")
         return
-    console = Console()
+    console = Console(soft_wrap=True)
     console.print(summary_table(report))
     for note in report.notes:
-        console.print(f"note: {note}")
-    console.print(report.summary(), style="" if report.success else "bold red")
+        console.print(f"note: {note}", markup=False, highlight=False)
+    for finding in report.reference_errors:
+        console.print(dangling_line(finding), style="red", markup=False, highlight=False)
+    console.print(report.summary(), style="" if report.success else "bold red", markup=False, highlight=False)

@@ -1,0 +1,31 @@
+"""``sync-dataverse doctor``: is everything that a run needs in order? One line each, with the remedy."""
+
+import argparse
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from igh_sync_core.cli import common
+from igh_sync_core.display import check_line
+from igh_sync_core.doctor import Status
+from igh_sync_core.doctor import doctor as examine
+
+_DESCRIPTION = "Look at everything a run needs: login, rights, change tracking, clock, database; nothing is changed."
+
+
+def doctor(argv: Sequence[str]) -> int:
+    """Exit status 0, or 1 when something would make a run fail."""
+    arguments = _parser().parse_args(argv)
+    config, selection = common.settings(arguments)
+    checks = examine(config, common.only(selection, arguments.entities))
+    console = Console(soft_wrap=True)
+    for check in checks:
+        console.print(check_line(check))
+    return 1 if any(check.status is Status.FAILED for check in checks) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = common.Parser("sync-dataverse doctor", description=_DESCRIPTION)
+    common.add_settings(parser)
+    common.add_selection(parser)
+    return parser

@@ -119,7 +119,7 @@ def _run(order: Order) -> RunReport:
     """The steps in their order."""
     config, entities = order.load_config(), order.load_entities()
     with _held(order, config) as run:
-        notes, requests, verdict = tasks.validate_schema(order)
+        notes, requests, verdict = tasks.validate_schema.submit(order).result()
         show_verdict(verdict)
         announce_drift(verdict, config.origin)
         reports = Tiers(order, config, Bar("sync-progress", len(entities))).sync(entities)
@@ -134,13 +134,13 @@ def _run(order: Order) -> RunReport:
 def _held(order: Order, config: Config) -> Iterator[Run]:
     """Hold the database for the whole run, once the login is proven; tasks of this process share one client."""
     with shared_client(config, pace=request_pace()) as client:
-        run = Run(order.run_id, client, Database(config), tasks.authenticate(order))
+        run = Run(order.run_id, client, Database(config), tasks.authenticate.submit(order).result())
         with workflow.held(run):
             yield run
 
 
 def _verified(order: Order, run: Run) -> Findings:
-    findings = tasks.verify_references(order)
+    findings = tasks.verify_references.submit(order).result()
     show_references(findings, workflow.kept_specs(run, order.load_entities()))
     announce_dangling(findings, run.client.config.origin)
     return findings

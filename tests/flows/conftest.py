@@ -6,6 +6,8 @@ from pathlib import Path
 
 import prefect
 import pytest
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -40,6 +42,9 @@ def prefect_server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         if not template.exists():
             copy_database(server.home / "prefect.db", template)
         yield server
+        # What is still to be sent would be tried for minutes once the server is gone.
+        APILogWorker.drain_all(timeout=10)
+        EventsWorker.drain_all(timeout=10)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,15 @@ def copy_database(source: Path, target: Path) -> None:
     """Copy a database that may be in use."""
     with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(target)) as new:
         old.backup(new)
+
+
+def wait_for(claim: Callable[[], object], limit_s: float = 60) -> None:
+    """Wait until *claim* holds."""
+    end = time.monotonic() + limit_s
+    while not claim():
+        if time.monotonic() > end:
+            pytest.fail("it never came to that")
+        time.sleep(0.1)
 
 
 def free_port() -> int:

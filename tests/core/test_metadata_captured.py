@@ -79,10 +79,10 @@ def test_the_key_is_the_primary_id_attribute(
     assert (spec.entity_set, spec.key, len(spec.columns)) == (entity_set, key, columns)
 
 
-def test_without_a_definition_the_key_is_the_declared_one(organisation: Csdl) -> None:
+def test_without_a_definition_systemuser_keeps_its_own_id(organisation: Csdl) -> None:
     spec = build_spec(organisation, definition_from_csdl(organisation, LogicalName("systemuser")))
 
-    assert (spec.key, spec.entity_set, spec.is_tracked) == ("ownerid", "systemusers", False)
+    assert (spec.key, spec.entity_set, spec.is_tracked) == ("systemuserid", "systemusers", False)
 
 
 def test_real_definition_and_real_options_meet_the_real_model(captures: Path, organisation: Csdl) -> None:

@@ -1,0 +1,119 @@
+"""One case from start to finish: a fresh Dataverse, a fresh database, the contestant, one workload after another."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
+
+from igh_sync_core.entities import load_entity_configs
+
+from . import dlt_home
+from .cases import CHANGED, CHANGED_SHARE, DELETED_SHARE, DLT_LABELS, FIRST, Case, Measurement, Outcome
+from .databases import Database, SQLiteFile, postgres_database, postgres_server
+from .processes import Dataverse, Line, dataverse, prefect_server, running
+
+
+class Arena:
+    """What cases share: the servers, started when first needed, and recordings. A context manager.
+
+    Args:
+        floor_wishes: Arguments of every floor.
+    """
+
+    def __init__(self, floor_wishes: tuple[str, ...] = ()) -> None:
+        self._stack = ExitStack()
+        self._floor_wishes = floor_wishes
+        # PostgreSQL may run as another user, who must be able to reach its folder.
+        self._folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stack.close()
+
+    def measure(self, case: Case) -> Outcome:
+        """Run one case; what goes wrong is told in its outcome, so that the others go on."""
+        outcome = Outcome(case, load=round(os.getloadavg()[0], 2))
+        try:
+            with self._started(case) as (line, source, database):
+                outcome.base_mb = line.hear()["base_mb"]
+                for workload in case.workloads:
+                    outcome.measurements.append(_measured(workload, line, source, database))
+        except (RuntimeError, OSError) as exc:
+            outcome.error = str(exc)
+        return outcome
+
+    @contextmanager
+    def _started(self, case: Case) -> Iterator[tuple[Line, Dataverse, Database]]:
+        command, settings = self._command(case)
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(TemporaryDirectory(dir=self._folder)))
+            source = stack.enter_context(dataverse(case.rows, latency_ms=case.latency_ms, folder=folder))
+            database: Database = SQLiteFile(folder)
+            if case.engine == "postgresql":
+                database = stack.enter_context(postgres_database(self._postgres_url))
+            everything = source.settings | database.settings | settings
+            trust = {"REQUESTS_CA_BUNDLE": source.settings["DATAVERSE_CA_FILE"]} if "dlt" in case.contestant else {}
+            line = stack.enter_context(running(command, folder / "contestant.log", everything | trust))
+            yield line, source, database
+
+    def _command(self, case: Case) -> tuple[list[str], dict[str, str]]:
+        """How to start the contestant, and the settings it needs of its own."""
+        ours = [sys.executable, "-m"]
+        match case.contestant:
+            case "floor":
+                return [*ours, f"{__package__}.floor", str(self._recording(case.rows)), *self._floor_wishes], {}
+            case "flow":
+                return [*ours, f"{__package__}.flow"], self._prefect
+            case "dlt" | "dlt-labels":
+                wishes = ["--labels"] if case.contestant == DLT_LABELS else []
+                names = [entity.api_name for entity in load_entity_configs() if not entity.filtered]
+                quiet = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
+                return [str(dlt_home.ensure_python()), "-m", f"{__package__}.dlt_scd2", *wishes, *names], quiet
+            case _:
+                return [*ours, f"{__package__}.ours"], {}
+
+    @cached_property
+    def _postgres_url(self) -> str:
+        return self._stack.enter_context(postgres_server(self._folder / "postgres"))
+
+    @cached_property
+    def _prefect(self) -> dict[str, str]:
+        return self._stack.enter_context(prefect_server(self._folder / "prefect"))
+
+    def _recording(self, rows: int) -> Path:
+        """The pages that ours reads of so many rows; the same for every engine and latency."""
+        file = self._folder / f"pages-{rows}.json"
+        if not file.exists():
+            with (
+                TemporaryDirectory(dir=self._folder) as place,
+                dataverse(rows, latency_ms=0, folder=Path(place)) as source,
+            ):
+                command = [sys.executable, "-m", f"{__package__}.recording", str(file)]
+                settings = source.settings | SQLiteFile(Path(place)).settings
+                with running(command, Path(place) / "recording.log", settings) as line:
+                    line.hear()
+                    line.ask(FIRST)
+        return file
+
+
+def _measured(workload: str, line: Line, source: Dataverse, database: Database) -> Measurement:
+    changed = source.change(changed=CHANGED_SHARE, deleted=DELETED_SHARE) if workload == CHANGED else {}
+    requests, sent = source.counters()
+    told = line.ask(workload)
+    requests_after, sent_after = source.counters()
+    return Measurement(
+        workload=workload,
+        seconds=told["seconds"],
+        cpu_s=told["cpu_s"],
+        peak_mb=told["peak_mb"],
+        requests=requests_after - requests,
+        received_mb=(sent_after - sent) / 1e6,
+        database_mb=database.size_mb(),
+        counts=told["counts"] | {f"source_{name}": count for name, count in changed.items()},
+    )

@@ -28,7 +28,6 @@ from sqlalchemy import (
     literal,
     select,
 )
-from sqlalchemy.exc import NoResultFound
 
 from igh_sync_core import catalog
 from igh_sync_core.config import Config
@@ -124,12 +123,19 @@ def explain_record(config: Config, entities: Sequence[EntityConfig], *, table: s
     with _reading(config) as conn:
         if not inspect(conn).has_table(_METADATA):
             raise ConfigError([_NOTHING_YET])
-        try:
-            entries = [catalog.kept_entry(conn, LogicalName(entity.name)) for entity in entities]
-        except NoResultFound as exc:
-            raise ConfigError([_NOTHING_YET]) from exc
-        specs = [entry.spec for entry in entries if entry.spec is not None]
+        specs = list(_known(conn, entities))
+        if not specs:
+            raise ConfigError([_NOTHING_YET])
         return explain(conn, specs, filtered, table=table, key=key)
+
+
+def _known(conn: Connection, entities: Sequence[EntityConfig]) -> Iterator[TableSpec]:
+    """Tables of the entities that the last run was about, which need not be all of them."""
+    for entity in entities:
+        with contextlib.suppress(KeyError):
+            entry = catalog.kept_entry(conn, LogicalName(entity.name))
+            if entry.spec is not None:
+                yield entry.spec
 
 
 @contextlib.contextmanager

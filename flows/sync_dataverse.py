@@ -26,6 +26,7 @@ from igh_sync_core import workflow
 from igh_sync_core.config import Config
 from igh_sync_core.database import Database
 from igh_sync_core.errors import SyncError
+from igh_sync_core.odata import MAX_PAGE_SIZE
 from igh_sync_core.references import Findings, with_findings
 from igh_sync_core.report import RunReport
 from igh_sync_core.run import Run
@@ -49,40 +50,28 @@ def _run_name() -> str:
 
 def _sync_dataverse(  # noqa: PLR0913 - the form that starts a run has one field for each
     *,
-    credentials: Annotated[
-        str | None,
-        Field(
-            title="Credentials", description="Dataverse Credentials block, by name; empty for the worker's settings."
-        ),
-    ] = None,
-    database: Annotated[
-        str | None,
-        Field(title="Database", description="Dataverse Sync Database block, by name; empty for the worker's settings."),
-    ] = None,
-    entities: Annotated[
-        list[str] | None, Field(title="Entities", description="Logical names such as vin_candidate; empty for all.")
-    ] = None,
-    entities_file: Annotated[
-        str | None,
-        Field(title="Entities file", description="JSON file that names tables; empty for the usual ones."),
-    ] = None,
-    verify_references: Annotated[
-        bool, Field(title="Verify references", description="Check afterwards that every lookup finds its record.")
-    ] = False,
-    reference_tolerance: Annotated[
-        int, Field(title="Tolerance", description="Dangling references up to which the run still succeeds.", ge=0)
-    ] = 0,
-    reconcile: Annotated[
-        bool, Field(title="Reconcile", description="Compare keys and versions of every record, repair what differs.")
-    ] = False,
-    page_size: Annotated[
-        int, Field(title="Page size", description="Rows asked per page; the server gives 5000 at most.", ge=1, le=5_000)
-    ] = 5_000,
-    concurrency: Annotated[
-        int, Field(title="Concurrency", description="Entities read at once.", ge=1, le=MOST_AT_ONCE)
-    ] = workflow.ENTITIES_AT_ONCE,
+    credentials: str | None = None,
+    database: str | None = None,
+    entities: list[str] | None = None,
+    entities_file: str | None = None,
+    verify_references: bool = False,
+    reference_tolerance: Annotated[int, Field(ge=0)] = 0,
+    reconcile: bool = False,
+    page_size: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = MAX_PAGE_SIZE,
+    concurrency: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = workflow.ENTITIES_AT_ONCE,
 ) -> State[Any]:
     """Bring the SQL copy of a Dataverse environment up to date, keeping the history of every record.
+
+    Args:
+        credentials: Name of a Dataverse Credentials block; empty for the settings of the worker's environment.
+        database: Name of a Dataverse Sync Database block; empty for the settings of the worker's environment.
+        entities: Logical names of the tables to copy, such as vin_candidate; empty for all.
+        entities_file: Path of a JSON file that names the tables to copy; empty for the package's own selection.
+        verify_references: Check afterwards that every lookup finds its record.
+        reference_tolerance: Dangling references up to which the run still succeeds.
+        reconcile: Compare keys and versions of every record with the source, and repair what differs.
+        page_size: Rows asked per page; the server gives 5000 at most.
+        concurrency: Entities read at once.
 
     Returns:
         Completed with the ``RunReport``, or Failed with an error that names what failed; a plain call returns the
@@ -110,6 +99,7 @@ def _sync_dataverse(  # noqa: PLR0913 - the form that starts a run has one field
 sync_dataverse = StandaloneFlow(
     _sync_dataverse,
     name="sync-dataverse",
+    description="Bring the SQL copy of a Dataverse environment up to date, keeping the history of every record.",
     flow_run_name=_run_name,
     task_runner=RUNNER,  # type: ignore[arg-type]  # its futures are a subclass, and TaskRunner is invariant
 )

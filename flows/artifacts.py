@@ -1,6 +1,7 @@
 """What a run shows in Prefect: progress while it goes, a table and findings when it has ended. Counts only, no rows."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 from uuid import UUID
@@ -16,14 +17,15 @@ from flows.diagram import relation_diagram
 from flows.harmless import harmless
 from igh_sync_core.drift import Verdict
 from igh_sync_core.model import TableSpec
-from igh_sync_core.references import Findings
+from igh_sync_core.references import Findings, Unchecked
 from igh_sync_core.report import EntityReport, RunReport
 from igh_sync_core.run import Progress
 
 LONG_AFTER_PAGES = 4
 """An entity gets a bar of its own when this many pages are stored and more are to come."""
 REFRESH_S = 2.0
-COUNTS = ("added", "updated", "closed", "unchanged", "requests", "seconds")
+COUNTS = ("added", "updated", "closed", "unchanged", "requests")
+_RANKS = {"failed": 0, "completed": 1, "skipped": 2}
 
 
 class Bar:
@@ -91,10 +93,14 @@ class EntityProgress:
 
 @harmless
 def show_run(report: RunReport) -> None:
-    """The table of a run, one line per entity."""
-    table = [_line(entity) for entity in report.entities]
-    notes = "".join(f"\n- {_escape(note)}" for note in report.notes)
-    create_table_artifact(table, key="sync-report", description=_escape(report.summary()) + notes)
+    """The table of a run, one line per entity; what failed and what changed most comes first, for the UI shows ten."""
+    order = sorted(report.entities, key=lambda one: (_RANKS[one.status], -(one.added + one.updated + one.closed)))
+    ended = Counter(one.status for one in report.entities)
+    text = ", ".join(f"{count} {status}" for status, count in ended.items())
+    create_table_artifact([_line(entity) for entity in order], key="sync-report", description=f"Entities: {text}")
+    if report.notes:
+        notes = "\n".join(f"- {_escape(note)}" for note in report.notes)
+        create_markdown_artifact(notes, key="sync-notes", description="Worth knowing, though nothing failed")
 
 
 @harmless
@@ -119,11 +125,21 @@ def _reference_lines(findings: Findings, specs: Sequence[TableSpec]) -> Iterator
             (f.table, f.fk_column, f.referenced_table, f.dangling_count, f.total_checked) for f in findings.dangling
         ]
         yield from _markdown_table(("table", "column", "points at", "dangling", "checked"), rows)
+    yield f"\n## Relations\n\n```mermaid\n{relation_diagram(specs, findings)}\n```\n"
     if findings.unchecked:
         yield "\n## Not checked, since not copied\n"
-        targets = [(u.table, u.fk_column, ", ".join(u.targets) or "unknown", u.count) for u in findings.unchecked]
-        yield from _markdown_table(("table", "column", "points at", "references"), targets)
-    yield f"\n## Relations\n\n```mermaid\n{relation_diagram(specs, findings)}\n```\n"
+        yield from _markdown_table(("points at", "references", "from columns"), _by_target(findings.unchecked))
+
+
+def _by_target(unchecked: Iterable[Unchecked]) -> Iterator[tuple[str, str, int]]:
+    references: Counter[str] = Counter()
+    columns: Counter[str] = Counter()
+    for one in unchecked:
+        target = ", ".join(one.targets) or "unknown"
+        references[target] += one.count
+        columns[target] += 1
+    for target, count in references.most_common():
+        yield target, f"{count:,}", columns[target]
 
 
 def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
@@ -134,9 +150,10 @@ def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> It
 
 
 def _line(report: EntityReport) -> dict[str, object]:
-    outcome = report.status if report.status == "completed" else f"{report.status}: {report.error or report.reason}"
     counts = {name: getattr(report, name) for name in COUNTS}
-    return {"entity": report.entity, "strategy": report.strategy, **counts, "outcome": outcome}
+    remark = report.error or report.reason if report.status != "completed" else ""
+    ends = {"seconds": round(report.seconds, 1), "status": report.status, "remark": remark}
+    return {"entity": report.entity, "strategy": report.strategy, **counts, **ends}
 
 
 def _escape(text: str) -> str:

@@ -1,7 +1,8 @@
 """Prefect blocks: whose Dataverse, as whom, and which database.
 
 Prefect imports this module in each of its processes (entry point ``prefect.collections``), so nothing heavy is
-imported before a block is used. Blocks never cross the border of a task: flows and tasks pass their names.
+imported before a block is used. Fields that may stay empty are empty text, not null: forms then show a plain field.
+Blocks never cross the border of a task: flows and tasks pass their names.
 """
 
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -42,20 +43,20 @@ class SyncDatabase(Block):
     _logo_url: ClassVar[HttpUrl] = HttpUrl(f"{_LOGOS}/3c7dff04f70aaf4528e184a3b028f9e40b98d68c-250x250.png")
     _documentation_url: ClassVar[HttpUrl] = HttpUrl(_DOCUMENTATION)
 
-    sqlite_path: str | None = Field(
-        default=None,
+    sqlite_path: str = Field(
+        default="",
         title="SQLite file",
         description="Path of a SQLite file on the machine that runs the flow; created where it does not exist.",
     )
-    postgres_url: SecretStr | None = Field(
-        default=None,
+    postgres_url: SecretStr = Field(
+        default=SecretStr(""),
         title="PostgreSQL URL",
         description="Such as postgresql://user:password@host:5432/database; wins over the SQLite file.",
     )
 
     @model_validator(mode="after")
     def _names_a_place(self) -> Self:
-        if not (self.sqlite_path or _text(self.postgres_url)):
+        if not (self.sqlite_path or self.postgres_url.get_secret_value()):
             msg = "give a SQLite file or a PostgreSQL URL"
             raise ValueError(msg)
         return self
@@ -63,8 +64,8 @@ class SyncDatabase(Block):
     def settings(self) -> dict[str, str]:
         """The block's values by field of ``Config``; "" for what is not set."""
         return {
-            "sqlite_db_path": self.sqlite_path or "",
-            "postgres_connection_string": _text(self.postgres_url),
+            "sqlite_db_path": self.sqlite_path,
+            "postgres_connection_string": self.postgres_url.get_secret_value(),
         }
 
 
@@ -105,32 +106,34 @@ class DataverseCredentials(CredentialsBlock):
         title="Environment URL", description="Address of the environment, such as https://org.crm.dynamics.com."
     )
     client_id: str = Field(title="Client id", description="Application (client) id of the app registration.")
-    client_secret: SecretStr | None = Field(
-        default=None,
+    client_secret: SecretStr = Field(
+        default=SecretStr(""),
         title="Client secret",
         description="Secret of the app registration; leave empty for a certificate.",
     )
-    certificate: SecretStr | None = Field(
-        default=None,
+    certificate: SecretStr = Field(
+        default=SecretStr(""),
         title="Certificate",
         description="PEM text with private key and certificate, in place of the client secret.",
     )
-    certificate_password: SecretStr | None = Field(
-        default=None, title="Certificate password", description="Password of the private key, where it has one."
+    certificate_password: SecretStr = Field(
+        default=SecretStr(""),
+        title="Certificate password",
+        description="Password of the private key, where it has one.",
     )
-    tenant_id: str | None = Field(
-        default=None, title="Tenant", description="Tenant id or domain; asked from the environment when empty."
+    tenant_id: str = Field(
+        default="", title="Tenant", description="Tenant id or domain; asked from the environment when empty."
     )
-    authority: str | None = Field(
-        default=None,
+    authority: str = Field(
+        default="",
         title="Login host",
         description="Such as https://login.microsoftonline.us; asked from the environment when empty.",
     )
-    scope: str | None = Field(
-        default=None, title="Scope", description="Scope asked for; the environment's own /.default when empty."
+    scope: str = Field(
+        default="", title="Scope", description="Scope asked for; the environment's own /.default when empty."
     )
-    ca_file: str | None = Field(
-        default=None,
+    ca_file: str = Field(
+        default="",
         title="CA file",
         description="PEM file with further trusted certificate authorities, on the machine that runs the flow.",
     )
@@ -140,13 +143,13 @@ class DataverseCredentials(CredentialsBlock):
         return {
             "api_url": self.api_url,
             "client_id": self.client_id,
-            "client_secret": _text(self.client_secret),
-            "certificate_file": _text(self.certificate),
-            "certificate_password": _text(self.certificate_password),
-            "tenant_id": self.tenant_id or "",
-            "authority": self.authority or "",
-            "scope": self.scope or "",
-            "ca_file": self.ca_file or "",
+            "client_secret": self.client_secret.get_secret_value(),
+            "certificate_file": self.certificate.get_secret_value(),
+            "certificate_password": self.certificate_password.get_secret_value(),
+            "tenant_id": self.tenant_id,
+            "authority": self.authority,
+            "scope": self.scope,
+            "ca_file": self.ca_file,
         }
 
     def to_config(self, database: SyncDatabase | None = None) -> "Config":
@@ -183,7 +186,3 @@ class DataverseCredentials(CredentialsBlock):
         except SyncError as exc:
             return f"the credentials do not work: {exc}"
         return f"the credentials work: {self.api_url} let application {self.client_id} in"
-
-
-def _text(secret: SecretStr | None) -> str:
-    return secret.get_secret_value() if secret else ""

@@ -47,10 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sandbox", action="store_true", help="run twice against a Dataverse made for it")
     parser.add_argument("--rows", type=int, default=DEMONSTRATION_ROWS, help="records of that Dataverse (%(default)s)")
     parser.add_argument("--save-blocks", metavar="NAME", help="only save the settings as blocks of this name")
-    parser.add_argument("--credentials", metavar="BLOCK", help="Dataverse Credentials block; else DATAVERSE_* settings")
-    parser.add_argument("--database", metavar="BLOCK", help="Dataverse Sync Database block; else the settings")
-    parser.add_argument("--entities", nargs="+", metavar="NAME", help="logical names; else all")
-    parser.add_argument("--entities-file", metavar="FILE", help="JSON file that names the tables to copy")
+    parser.add_argument(
+        "--credentials", metavar="BLOCK", default="", help="Dataverse Credentials block; else DATAVERSE_* settings"
+    )
+    parser.add_argument(
+        "--database", metavar="BLOCK", default="", help="Dataverse Sync Database block; else the settings"
+    )
+    parser.add_argument("--entities", nargs="+", metavar="NAME", default=(), help="logical names; else all")
+    parser.add_argument("--entities-file", metavar="FILE", default="", help="JSON file that names the tables to copy")
     parser.add_argument("--verify-references", action="store_true", help="check every reference afterwards")
     parser.add_argument("--reconcile", action="store_true", help="compare every key and version, repair what differs")
     return parser

@@ -22,10 +22,10 @@ class Order:
 
     Attributes:
         run_id: Token of the run's lock.
-        credentials: Name of a ``DataverseCredentials`` block; None for the environment's settings.
-        database: Name of a ``SyncDatabase`` block; None for the environment's settings.
-        entities: Logical names of the tables to copy; None for all of the file.
-        entities_file: Path of a JSON file that names the tables; None for the package's own selection.
+        credentials: Name of a ``DataverseCredentials`` block; "" for the environment's settings.
+        database: Name of a ``SyncDatabase`` block; "" for the environment's settings.
+        entities: Logical names of the tables to copy; none for all of the file.
+        entities_file: Path of a JSON file that names the tables; "" for the package's own selection.
         verify_references: Whether every reference is checked at the end.
         reference_tolerance: Dangling references up to which the run still counts as successful.
         reconcile: Whether keys and versions of every record are compared and repaired.
@@ -34,10 +34,10 @@ class Order:
     """
 
     run_id: str
-    credentials: str | None = None
-    database: str | None = None
-    entities: tuple[str, ...] | None = None
-    entities_file: str | None = None
+    credentials: str = ""
+    database: str = ""
+    entities: tuple[str, ...] = ()
+    entities_file: str = ""
     verify_references: bool = False
     reference_tolerance: int = 0
     reconcile: bool = False
@@ -63,15 +63,12 @@ class Order:
         Raises:
             ConfigError: The file is unusable, or lacks one of the tables named.
         """
-        known = load_entity_configs(self.entities_file)
-        if self.entities is None:
-            return known
-        unknown = sorted(set(self.entities) - {entity.name for entity in known})
-        if unknown or not self.entities:
+        known = load_entity_configs(self.entities_file or None)
+        if unknown := sorted(set(self.entities) - {entity.name for entity in known}):
             where = self.entities_file or "the package's own entities file"
-            fault = f"not in {where}: {', '.join(unknown)}" if unknown else "the list is empty"
-            raise ConfigError([f"entities: {fault}; give logical names such as {known[0].name}, or nothing for all"])
-        return [entity for entity in known if entity.name in self.entities]
+            remedy = f"give logical names such as {known[0].name}, or nothing for all"
+            raise ConfigError([f"entities: not in {where}: {', '.join(unknown)}; {remedy}"])
+        return [entity for entity in known if entity.name in self.entities or not self.entities]
 
     def load_entity(self, name: str) -> EntityConfig:
         """One of the tables to copy."""

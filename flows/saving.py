@@ -16,7 +16,7 @@ def save_blocks(config: Config, name: str) -> None:
     """
     credentials_of(config).save(name, overwrite=True)
     database = SyncDatabase(
-        sqlite_path=config.sqlite_db_path, postgres_url=_secret(config.postgres_connection_string or "")
+        sqlite_path=config.sqlite_db_path or "", postgres_url=SecretStr(config.postgres_connection_string or "")
     )
     database.save(name, overwrite=True)
 
@@ -30,14 +30,10 @@ def credentials_of(config: Config) -> DataverseCredentials:
     return DataverseCredentials(
         api_url=config.api_url,
         client_id=config.client_id,
-        client_secret=_secret(config.client_secret),
-        certificate=_secret(certificate),
-        tenant_id=config.tenant_id,
-        authority=config.authority,
+        client_secret=SecretStr(config.client_secret),
+        certificate=SecretStr(certificate),
+        tenant_id=config.tenant_id or "",
+        authority=config.authority or "",
         scope=config.scope,
-        ca_file=config.ca_file,
+        ca_file=config.ca_file or "",
     )
-
-
-def _secret(text: str) -> SecretStr | None:
-    return SecretStr(text) if text else None

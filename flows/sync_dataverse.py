@@ -41,7 +41,7 @@ def _run_name() -> str:
     """What is synced how, and when: ``sync of all entities, 2026-01-31 02:00 UTC``."""
     asked: dict[str, Any] = runtime.flow_run.parameters
     chosen = asked.get("entities")
-    what = "all entities" if chosen is None else f"{len(chosen)} entities"
+    what = f"{len(chosen)} entities" if chosen else "all entities"
     if chosen and len(chosen) <= NAMED_AT_MOST:
         what = ", ".join(chosen)
     mode = "reconcile" if asked.get("reconcile") else "sync"
@@ -50,10 +50,10 @@ def _run_name() -> str:
 
 def _sync_dataverse(  # noqa: PLR0913 - the form that starts a run has one field for each
     *,
-    credentials: str | None = None,
-    database: str | None = None,
-    entities: list[str] | None = None,
-    entities_file: str | None = None,
+    credentials: str = "",
+    database: str = "",
+    entities: tuple[str, ...] = (),
+    entities_file: str = "",
     verify_references: bool = False,
     reference_tolerance: Annotated[int, Field(ge=0)] = 0,
     reconcile: bool = False,
@@ -81,7 +81,7 @@ def _sync_dataverse(  # noqa: PLR0913 - the form that starts a run has one field
         workflow.new_run_id(),
         credentials=credentials,
         database=database,
-        entities=None if entities is None else tuple(entities),
+        entities=entities,
         entities_file=entities_file,
         verify_references=verify_references,
         reference_tolerance=reference_tolerance,

@@ -30,7 +30,7 @@ class TestStandards(BlockStandardTestSuite):
         assert str(block._logo_url).endswith("-250x250.png")  # noqa: SLF001 - as above
 
 
-def credentials_for(server: Server, **changes: str | None) -> DataverseCredentials:
+def credentials_for(server: Server, **changes: str) -> DataverseCredentials:
     values = {
         "api_url": server.api_url,
         "client_id": server.client_id,
@@ -82,7 +82,7 @@ def test_a_certificate_as_pem_text_logs_in(dataverse: Server) -> None:
     dataverse.sandbox.login.accept_certificate(pair.cert_chain_pems[0].bytes())
     text = (pair.private_key_pem.bytes() + pair.cert_chain_pems[0].bytes()).decode()
 
-    block = credentials_for(dataverse, client_secret=None, certificate=text)
+    block = credentials_for(dataverse, client_secret="", certificate=text)
 
     assert block.check().startswith("the credentials work")
     assert text not in repr(block) + str(block.model_dump())

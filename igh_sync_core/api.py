@@ -15,6 +15,18 @@ from igh_sync_core.entities import EntityConfig, load_entity_configs
 from igh_sync_core.workflow import Options, run_workflow
 
 _LOGGER: ContextVar[logging.Logger | None] = ContextVar("logger", default=None)
+_IS_SERVED: ContextVar[bool] = ContextVar("is_served", default=False)
+_TALKATIVE = (
+    "httpx",
+    "httpcore.connection",
+    "httpcore.http11",
+    "httpcore.proxy",
+    "msal.application",
+    "msal.authority",
+    "msal.telemetry",
+    "msal.token_cache",
+)
+"""Loggers of libraries that tell whole addresses, links and requests of login; a run keeps them quiet."""
 
 
 async def run_sync(
@@ -85,13 +97,14 @@ class _Forward(logging.Handler):
     @contextmanager
     def serving(self, logger: logging.Logger | None) -> Iterator[None]:
         """While inside, records of this context, its threads included, go to *logger* and nowhere else."""
-        token = _LOGGER.set(logger)
+        tokens = _LOGGER.set(logger), _IS_SERVED.set(True)
         self._count(1)
         try:
             yield
         finally:
             self._count(-1)
-            _LOGGER.reset(token)
+            _LOGGER.reset(tokens[0])
+            _IS_SERVED.reset(tokens[1])
 
     def _count(self, change: int) -> None:
         """Several runs may be served at once; the last one to end leaves the core's logger as it was."""
@@ -106,5 +119,13 @@ _FORWARD = _Forward()
 forward_logs = _FORWARD.serving
 """Context manager that hands the core's log records of one run to a logger; orchestrators use it too."""
 
+
+def _is_elsewhere(_record: logging.LogRecord) -> bool:
+    """Whether a library's record comes from anything but a run of ours."""
+    return not _IS_SERVED.get()
+
+
 # Also keeps Python from printing the warnings of a logger that nobody configured.
 _CORE.addHandler(_FORWARD)
+for _name in _TALKATIVE:
+    logging.getLogger(_name).addFilter(_is_elsewhere)

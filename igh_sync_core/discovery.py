@@ -6,6 +6,7 @@ of a few records stand in, and a note says so.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from http import HTTPStatus
 from typing import Self, TypeVar
@@ -60,7 +61,9 @@ def fetch(
     with _Reader(client, with_lengths=with_lengths, hints=hints or {}) as reader:
         reader.start()
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="entity-metadata") as pool:
-            learnt = list(pool.map(reader.read, names))
+            # In copies of the caller's context, so that log records belong to the caller's run.
+            reading = [pool.submit(copy_context().run, reader.read, name) for name in names]
+            learnt = [one.result() for one in reading]
     found = Catalog(
         {name: entry for name, entry, _sets in learnt},
         tuple(option for _name, _entry, sets in learnt for one in sets for option in one.options),
@@ -172,7 +175,7 @@ class _Reader:
         return [self._ask("columns", url, metadata.parse_lengths) for url in urls]
 
     def _ask(self, area: str, path: str, parse: Callable[[bytes], T]) -> "Future[T | None]":
-        return self._pool.submit(self._answer, area, path, parse)
+        return self._pool.submit(copy_context().run, self._answer, area, path, parse)
 
     def _answer(self, area: str, path: str, parse: Callable[[bytes], T]) -> T | None:
         """One definition request; None, and a note, where definitions may not be read."""

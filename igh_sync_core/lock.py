@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, delete, func, select, text, update
@@ -42,7 +43,9 @@ def exclusive_run(database: Database, run_id: str) -> Iterator[None]:
     """
     _acquire(database, run_id)
     stop = threading.Event()
-    heart = threading.Thread(target=_beat, args=(database, run_id, stop), name="sync-heartbeat", daemon=True)
+    heart = threading.Thread(
+        target=copy_context().run, args=(_beat, database, run_id, stop), name="sync-heartbeat", daemon=True
+    )
     heart.start()
     try:
         yield

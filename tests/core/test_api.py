@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from contextlib import closing
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 import igh_sync_core
@@ -223,10 +225,20 @@ class TestLogs:
         assert capfd.readouterr() == ("", "")
 
     def test_silent_where_the_program_shows_every_log(self, config: Config, caplog: pytest.LogCaptureFixture) -> None:
-        with caplog.at_level(logging.INFO):
+        with caplog.at_level(logging.DEBUG):
             asyncio.run(run_sync(config, TABLES))
 
-        assert [record for record in caplog.records if record.name.startswith("igh_sync_core")] == []
+        assert {record.name for record in caplog.records} <= {"asyncio"}
+
+    def test_other_requests_of_the_program_are_logged_as_before(
+        self, config: Config, server: Server, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        asyncio.run(run_sync(config, TABLES))
+        trust = ssl.create_default_context(cafile=str(server.ca_file))
+        with caplog.at_level(logging.INFO):
+            httpx.get(f"{server.api_url}/sandbox/requests", verify=trust)
+
+        assert [record.name for record in caplog.records] == ["httpx"]
 
     def test_with_a_logger_every_message_goes_there(self, config: Config, capfd: pytest.CaptureFixture[str]) -> None:
         logger, ledger = logger_of("program")

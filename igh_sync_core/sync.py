@@ -24,7 +24,7 @@ from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import Page, id_batches
 from igh_sync_core.report import EntityReport
-from igh_sync_core.rows import RowCodec
+from igh_sync_core.rows import Batch, RowCodec
 from igh_sync_core.run import Progress, Run
 from igh_sync_core.strategy import Plan, Read, ReadKind
 from igh_sync_core.tables import entity_tables
@@ -86,6 +86,7 @@ class _EntitySync:
             self._state = checkpoint.read(conn, spec)
             fresh = frozenset(filter(None, self._state.fresh_columns.split(",")))
             self._history = History(run.database, conn, self._tables, fresh=fresh)
+        self._is_long = self._state.overlap_due  # nobody knows how many pages a baseline before a kill had
         self._sync_time: datetime | None = None
         self.channel = run.open_channel(spec)
         self.counts = Counts()
@@ -101,9 +102,11 @@ class _EntitySync:
             except RequestRejected as exc:
                 read = self._after_refusal(read, exc)
             else:
-                read = self._overlap()
-        if self._run.reconcile:
+                read = self._overlap(read)
+        if self._run.reconcile or (self._state.overlap_due and self._spec.has_version):
             self._reconcile()
+        elif self._state.overlap_due:
+            self._settle_overlap()
 
     def _reconcile(self) -> None:
         """Compare every key and version number with the source, and repair what differs."""
@@ -123,7 +126,10 @@ class _EntitySync:
             return
         for ids in id_batches(found.keys, url_room=strategy.repair_room(self._spec, self._root)):
             self._execute(strategy.repair(self._spec, ids, api_root=self._root))
-        self.remarks.append(found.summary())
+        if self._run.reconcile or found.deletions or found.found:
+            self.remarks.append(found.summary())
+        if self._state.overlap_due:
+            self._settle_overlap()
 
     def _settle_sweep(self) -> sweep.Differences:
         """Close what the sweep did not meet, and find what it met in another version."""
@@ -137,6 +143,14 @@ class _EntitySync:
         self._state = state
         self.counts += Counts(closed=closed)
         return found
+
+    def _settle_overlap(self) -> None:
+        """Put on record that nothing that happened during the baseline is missing any more."""
+        state = self._state.model_copy(update={"overlap_due": False})
+        with self._run.database.transaction(self._conn):
+            fence(self._conn, self._run.run_id)
+            checkpoint.write(self._conn, state)
+        self._state = state
 
     def _next_read(self) -> Read:
         return strategy.next_read(
@@ -177,14 +191,14 @@ class _EntitySync:
         batch = self._codec.decode(records)
         with self._run.database.transaction(self._conn):
             fence(self._conn, self._run.run_id)
-            self._choices.note(batch, now)
-            write = self._history.write_new if read.kind is ReadKind.FIRST else self._history.write
-            counts = write(batch, now)
+            counts = self._write(read, batch, now)
             closed = self._history.close_deleted(deleted, now)
             if read.kind is ReadKind.SNAPSHOT:
                 is_last = fetched.page.next_link is None
                 closed += self._close_absent(now, is_first=is_first_page, is_last=is_last)
             counts += Counts(closed=closed)
+            if read.is_complete:
+                self._is_long = not is_first_page
             self._advance(state, read, fetched, batch.latest)
             state.records_count += counts.added - counts.closed
             state.last_sync_time = now
@@ -193,6 +207,14 @@ class _EntitySync:
         self.counts += counts
         self._stored += len(batch)
         self._run.listener(Progress(self._spec.logical_name, self._stored, is_done=fetched.page.next_link is None))
+
+    def _write(self, read: Read, batch: Batch, now: datetime) -> Counts:
+        """One page's records; a page without any costs nothing, unless its emptiness tells what is absent."""
+        if not len(batch) and read.kind is not ReadKind.SNAPSHOT:
+            return Counts()
+        self._choices.note(batch, now)
+        write = self._history.write_new if read.kind is ReadKind.FIRST else self._history.write
+        return write(batch, now)
 
     def _close_absent(self, now: datetime, *, is_first: bool, is_last: bool) -> int:
         """Close what a complete read did not meet, once its last page is here (law 3)."""
@@ -221,17 +243,21 @@ class _EntitySync:
         state.next_link = state.read_kind = None
         state.last_timestamp = strategy.watermark(state)
         if read.kind is ReadKind.INCREMENT:
-            state.overlap_due = False
+            state.overlap_due &= self._is_long
         elif read.kind is ReadKind.DELTA or read.track_changes:
             state.delta_link, state.delta_link_time = page.delta_link, self._server_time(fetched)
         if read.is_complete:
-            state.overlap_due = read.track_changes and self._spec.has_modified_on
+            state.overlap_due = read.track_changes and (self._is_long or self._spec.has_modified_on)
             state.fresh_columns = ""
 
-    def _overlap(self) -> Read | None:
-        """After a baseline: read again what was modified while it was under way."""
+    def _overlap(self, done: Read) -> Read | None:
+        """After a baseline: read again what was modified while it was under way.
+
+        Deletions, and tables without ``modifiedon``, need a sweep; it follows where there was more than one page.
+        """
         state = self._state
-        if not state.overlap_due or state.read_started is None:
+        is_due = state.overlap_due and self._spec.has_modified_on and done.kind is not ReadKind.INCREMENT
+        if not is_due or state.read_started is None:
             return None
         return strategy.increment(self._spec, since=state.read_started, api_root=self._root)
 

@@ -47,7 +47,7 @@ class Pace:
     first_attempts: int = 3
     longest_wait_s: float = 60.0
     width: int = 8
-    body_bytes: int = 4_000_000
+    body_bytes: int = 2_000_000
     clock: Callable[[], float] = time.monotonic
     wait: Callable[[Event, float], object] = Event.wait
     turnstile: Callable[[], AbstractContextManager[object]] = nullcontext

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw
 
+from igh_sync_core.dialect import parse_instant
 from igh_sync_core.errors import DataError
 from igh_sync_core.model import Column, Kind, OptionKind, TableSpec
 from igh_sync_core.tables import stored_names
@@ -115,7 +116,6 @@ class RowCodec:
         columns: list[Values] = list(zip(*map(msgspec.structs.astuple, rows), strict=True)) or [()] * (
             len(self.names) - 1
         )
-        stamps = self._stamps(columns)
         raw = {
             column.name: columns[at]
             for at, column in enumerate(self.spec.columns)
@@ -129,18 +129,19 @@ class RowCodec:
             raw=raw,
             keys=columns[self.names.index(self.spec.key)],
             codes=self._codes(columns, raw),
-            latest=max(stamps, default=None),
+            latest=self._latest(columns),
         )
 
     def _distinct(self, records: Sequence[Raw]) -> tuple[Sequence[Raw], list[Any]]:
         rows = self._decode_all(records)
-        by_key = {getattr(row, "key"): at for at, row in enumerate(rows)}  # noqa: B009 - the struct is made at run time
-        if None in by_key:
+        keys = [row.key for row in rows]
+        distinct = set(keys)
+        if None in distinct:
             msg = f"{self.spec.logical_name}: a record has no {self.spec.key}"
             raise DataError(msg)
-        if len(by_key) == len(rows):
+        if len(distinct) == len(rows):
             return records, rows
-        kept = sorted(by_key.values())
+        kept = sorted({key: at for at, key in enumerate(keys)}.values())
         return [records[at] for at in kept], [rows[at] for at in kept]
 
     def _decode_all(self, records: Sequence[Raw]) -> list[Any]:
@@ -171,11 +172,11 @@ class RowCodec:
             return [without_nul(record).decode() for record in records]
         return [str(record, "utf-8") for record in records]
 
-    def _stamps(self, columns: list[Values]) -> list[datetime]:
+    def _latest(self, columns: list[Values]) -> datetime | None:
         if not self.spec.has_modified_on:
-            return []
-        at = self.names.index("modifiedon")
-        return [_utc(value) for value in columns[at] if value is not None]
+            return None
+        top = max(filter(None, columns[self.names.index("modifiedon")]), default=None)
+        return parse_instant(top) if isinstance(top, str) else top and _utc(top)
 
     def _codes(self, columns: list[Values], raw: dict[str, Values]) -> dict[str, set[int]]:
         return {

@@ -1,4 +1,4 @@
-"""``generate-optionset-config``: which columns of a copy hold choices, in the form that ``--optionsets-config`` takes."""
+"""``generate-optionset-config``: which columns of a copy hold choices, as ``--optionsets-config`` takes them."""
 
 import argparse
 import json

@@ -15,7 +15,7 @@ from prefect.settings import (
     PREFECT_SERVER_ANALYTICS_ENABLED,
     temporary_settings,
 )
-from processes import PrefectServer, await_health, copy_database, free_port, running
+from prefect_processes import PrefectServer, await_health, copy_database, free_port, running
 
 from igh_sync_core.sandbox import Server, health_organisation, serve
 

@@ -7,7 +7,7 @@ import pytest
 import trustme
 from prefect.blocks.core import Block
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
-from processes import ROOT, PrefectServer
+from prefect_processes import ROOT, PrefectServer
 from pydantic import SecretStr, ValidationError
 
 from flows.blocks import DataverseCredentials, SyncDatabase

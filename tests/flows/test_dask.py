@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from prefect_dask import DaskTaskRunner
-from processes import PrefectServer
+from prefect_processes import PrefectServer
 from sqlalchemy import select
 
 from flows.sync_dataverse import sync_dataverse

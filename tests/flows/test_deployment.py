@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from processes import ROOT, PrefectServer, running, wait_for
+from prefect_processes import ROOT, PrefectServer, running, wait_for
 
 from igh_sync_core.entities import load_entity_configs
 from igh_sync_core.sandbox import Server, health_organisation, serve
@@ -61,11 +61,11 @@ def deployed(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFac
         settings = dataverse.environment() | {"SQLITE_DB_PATH": str(folder / "copy.db")}
         environment = prefect_server.environment()
         setup = Deployed(dataverse, prefect_server, folder / "copy.db", environment | settings)
+        setup.prefect("work-pool", "create", "dataverse", "--type", "process")
         setup.prefect("block", "register", "-m", "flows.blocks")
         saving = [sys.executable, "-m", "flows.sync_dataverse", "--save-blocks", "dataverse"]
         subprocess.run(saving, env=setup.environment, cwd=folder, check=True, capture_output=True, timeout=60)  # noqa: S603 - our own command
         without = Deployed(dataverse, prefect_server, folder / "copy.db", environment)
-        without.prefect("work-pool", "create", "dataverse", "--type", "process")
         without.prefect("--no-prompt", "deploy", "--all")
         worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "dataverse"]
         with running(worker, environment, folder / "worker.log"):
@@ -134,6 +134,21 @@ def test_the_form_of_a_run_explains_itself(deployed: Deployed) -> None:
     assert list(schema["properties"])[:3] == ["credentials", "database", "entities"]
     assert all(field["title"] and field["description"] for field in schema["properties"].values())
     assert schema["properties"]["concurrency"]["maximum"] == 16
+
+
+def test_the_readme_gives_these_commands() -> None:
+    """Those of the fixture and of the first test here, in their order."""
+    told = [line.removeprefix("$ ").removesuffix(" &") for line in (ROOT / "README.md").read_text().splitlines()]
+
+    assert [line for line in told if line.startswith("prefect ") or "--save-blocks" in line] == [
+        "prefect server start",
+        "prefect work-pool create dataverse --type process",
+        "prefect block register -m flows.blocks",
+        "python -m flows.sync_dataverse --save-blocks dataverse",
+        "prefect --no-prompt deploy --all",
+        "prefect worker start --pool dataverse",
+        "prefect deployment run sync-dataverse/nightly --watch",
+    ]
 
 
 def test_no_secret_and_no_row_stays_with_prefect(deployed: Deployed) -> None:

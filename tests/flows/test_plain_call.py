@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import ROOT, PrefectServer, copy_database, running, wait_for
+from prefect_processes import ROOT, PrefectServer, copy_database, running, wait_for
 
 from igh_sync_core.sandbox import Server
 

@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun, Log, State, TaskRun
-from processes import PrefectServer, running, wait_for
+from prefect_processes import PrefectServer, running, wait_for
 
 from flows import artifacts, tasks
 from flows.limits import LIMIT

@@ -45,6 +45,7 @@ class Measurement(Struct, frozen=True):
         workload: Its name.
         seconds: By the clock, within the contestant's process, from call to return.
         cpu_s: Processor time of that process.
+        source_cpu_s: Processor time of the local Dataverse meanwhile, which shares the machine; 0 where unknown.
         peak_mb: Most memory the process held so far, beyond what it held when everything was imported; 10^6 bytes.
         requests: Arrived at the local Dataverse, login included.
         received_mb: Bodies of its replies.
@@ -55,6 +56,7 @@ class Measurement(Struct, frozen=True):
     workload: str
     seconds: float
     cpu_s: float
+    source_cpu_s: float
     peak_mb: float
     requests: int
     received_mb: float

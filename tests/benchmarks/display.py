@@ -7,7 +7,7 @@ from rich.table import Table
 from .cases import Measurement, Outcome
 from .ratios import Ratio
 
-HEADS = ("rows", "seconds", "CPU s", "rows/s", "requests", "received MB", "peak MB", "database MB")
+HEADS = ("rows", "seconds", "CPU s", "source CPU s", "rows/s", "requests", "received MB", "peak MB", "database MB")
 
 
 def measurements_table(outcomes: Iterable[Outcome]) -> Table:
@@ -43,6 +43,7 @@ def _cells(measured: Measurement) -> list[str]:
         f"{measured.counts['rows']:,}",
         f"{measured.seconds:,.2f}",
         f"{measured.cpu_s:,.2f}",
+        f"{measured.source_cpu_s:,.2f}",
         f"{measured.rows_per_s:,.0f}",
         f"{measured.requests:,}",
         f"{measured.received_mb:,.1f}",

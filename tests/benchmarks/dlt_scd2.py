@@ -1,8 +1,8 @@
 """Contestant: dlt's REST source and its ``scd2`` merge into SQLite, set up as its documentation shows.
 
 Lives in a virtual environment with dlt and without this package. Related entities, which it cannot find by itself, are
-not asked of it, and it keeps no JSON. Without ``--labels`` it asks for no labels and targets either, so it has a third
-to read and to store of what ours has; with them it reads the same pages.
+not asked of it, and it keeps no JSON. Without ``--labels`` it asks for no labels and targets either, so it has less
+than half to read; with them it reads the same pages.
 """
 
 import json

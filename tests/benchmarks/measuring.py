@@ -12,13 +12,27 @@ from typing import Self
 from igh_sync_core.entities import load_entity_configs
 
 from . import dlt_home
-from .cases import CHANGED, CHANGED_SHARE, DELETED_SHARE, DLT_LABELS, FIRST, Case, Measurement, Outcome
+from .cases import (
+    CHANGED,
+    CHANGED_SHARE,
+    DELETED_SHARE,
+    DLT,
+    DLT_LABELS,
+    FIRST,
+    FLOOR,
+    FLOW,
+    Case,
+    Measurement,
+    Outcome,
+)
 from .databases import Database, SQLiteFile, postgres_database, postgres_server
 from .processes import Dataverse, Line, dataverse, prefect_server, running
 
+DLT_SETTINGS = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
+
 
 class Arena:
-    """What cases share: the servers, started when first needed, and recordings. A context manager.
+    """What cases share: recordings, and PostgreSQL, started when first needed. A context manager.
 
     Args:
         floor_wishes: Arguments of every floor.
@@ -50,41 +64,33 @@ class Arena:
 
     @contextmanager
     def _started(self, case: Case) -> Iterator[tuple[Line, Dataverse, Database]]:
-        command, settings = self._command(case)
+        command = self._command(case)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(dir=self._folder)))
+            # Not shared between cases: even an idle Prefect server takes a tenth of a processor.
+            own = stack.enter_context(prefect_server(folder / "prefect")) if case.contestant == FLOW else {}
             source = stack.enter_context(dataverse(case.rows, latency_ms=case.latency_ms, folder=folder))
             database: Database = SQLiteFile(folder)
             if case.engine == "postgresql":
                 database = stack.enter_context(postgres_database(self._postgres_url))
-            everything = source.settings | database.settings | settings
-            trust = {"REQUESTS_CA_BUNDLE": source.settings["DATAVERSE_CA_FILE"]} if "dlt" in case.contestant else {}
-            line = stack.enter_context(running(command, folder / "contestant.log", everything | trust))
+            settings = source.settings | database.settings | own
+            if case.contestant in (DLT, DLT_LABELS):
+                settings |= DLT_SETTINGS | {"REQUESTS_CA_BUNDLE": source.settings["DATAVERSE_CA_FILE"]}
+            line = stack.enter_context(running(command, folder / "contestant.log", settings))
             yield line, source, database
 
-    def _command(self, case: Case) -> tuple[list[str], dict[str, str]]:
-        """How to start the contestant, and the settings it needs of its own."""
-        ours = [sys.executable, "-m"]
-        match case.contestant:
-            case "floor":
-                return [*ours, f"{__package__}.floor", str(self._recording(case.rows)), *self._floor_wishes], {}
-            case "flow":
-                return [*ours, f"{__package__}.flow"], self._prefect
-            case "dlt" | "dlt-labels":
-                wishes = ["--labels"] if case.contestant == DLT_LABELS else []
-                names = [entity.api_name for entity in load_entity_configs() if not entity.filtered]
-                quiet = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
-                return [str(dlt_home.ensure_python()), "-m", f"{__package__}.dlt_scd2", *wishes, *names], quiet
-            case _:
-                return [*ours, f"{__package__}.ours"], {}
+    def _command(self, case: Case) -> list[str]:
+        """How to start the contestant."""
+        if case.contestant in (DLT, DLT_LABELS):
+            wishes = ["--labels"] if case.contestant == DLT_LABELS else []
+            names = [entity.api_name for entity in load_entity_configs() if not entity.filtered]
+            return [str(dlt_home.ensure_python()), "-m", f"{__package__}.dlt_scd2", *wishes, *names]
+        wishes = [str(self._recording(case.rows)), *self._floor_wishes] if case.contestant == FLOOR else []
+        return [sys.executable, "-m", f"{__package__}.{case.contestant}", *wishes]
 
     @cached_property
     def _postgres_url(self) -> str:
         return self._stack.enter_context(postgres_server(self._folder / "postgres"))
-
-    @cached_property
-    def _prefect(self) -> dict[str, str]:
-        return self._stack.enter_context(prefect_server(self._folder / "prefect"))
 
     def _recording(self, rows: int) -> Path:
         """The pages that ours reads of so many rows; the same for every engine and latency."""
@@ -104,13 +110,14 @@ class Arena:
 
 def _measured(workload: str, line: Line, source: Dataverse, database: Database) -> Measurement:
     changed = source.change(changed=CHANGED_SHARE, deleted=DELETED_SHARE) if workload == CHANGED else {}
-    requests, sent = source.counters()
+    requests, sent, source_cpu_s = source.counters()
     told = line.ask(workload)
-    requests_after, sent_after = source.counters()
+    requests_after, sent_after, source_cpu_after_s = source.counters()
     return Measurement(
         workload=workload,
         seconds=told["seconds"],
         cpu_s=told["cpu_s"],
+        source_cpu_s=source_cpu_after_s - source_cpu_s,
         peak_mb=told["peak_mb"],
         requests=requests_after - requests,
         received_mb=(sent_after - sent) / 1e6,

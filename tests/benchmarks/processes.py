@@ -31,6 +31,7 @@ class Line:
     def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
         self._process = process
         self._log = log
+        self._times = Path(f"/proc/{process.pid}/stat")
 
     def ask(self, text: str) -> dict[str, Any]:
         """Send a line and wait for the answer.
@@ -55,6 +56,13 @@ class Line:
             raise RuntimeError(self._log.read_text(errors="replace")[-LOG_TAIL:].strip() or "it ended without a word")
         found: dict[str, Any] = json.loads(answer)
         return found
+
+    def cpu_s(self) -> float:
+        """Processor time of the process so far; 0 where Linux does not tell."""
+        if not self._times.exists():
+            return 0.0
+        after_name = self._times.read_text().rpartition(")")[2].split()
+        return sum(map(int, after_name[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -83,14 +91,18 @@ def running(command: Sequence[str], log: Path, settings: Mapping[str, str]) -> I
 class Dataverse:
     """A local Dataverse in a process of its own, and its control door.
 
-    Args:
+    Attributes:
         settings: What the program needs to find it.
+
+    Args:
+        line: To its process, which is about to announce itself.
     """
 
-    def __init__(self, settings: dict[str, str]) -> None:
-        self.settings = settings
-        trust = httpx.create_ssl_context(verify=settings["DATAVERSE_CA_FILE"])
-        self._door = httpx.Client(verify=trust, base_url=settings["DATAVERSE_API_URL"], timeout=600)
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self.settings: dict[str, str] = line.hear()
+        trust = httpx.create_ssl_context(verify=self.settings["DATAVERSE_CA_FILE"])
+        self._door = httpx.Client(verify=trust, base_url=self.settings["DATAVERSE_API_URL"], timeout=600)
 
     def change(self, *, changed: float, deleted: float) -> dict[str, int]:
         """Change and delete shares of the rows of each table; tells how many."""
@@ -98,10 +110,10 @@ class Dataverse:
         done: dict[str, int] = reply.raise_for_status().json()
         return done
 
-    def counters(self) -> tuple[int, int]:
-        """Requests that arrived so far, and bytes that were sent."""
+    def counters(self) -> tuple[int, int, float]:
+        """So far: requests that arrived, bytes that were sent, processor time in seconds."""
         found = self._door.get("/sandbox/requests").raise_for_status().json()
-        return found["requests"], found["bytes"]
+        return found["requests"], found["bytes"], self._line.cpu_s()
 
     def close(self) -> None:
         """Close the control door."""
@@ -114,7 +126,7 @@ def dataverse(rows: int, *, latency_ms: float, folder: Path) -> Iterator[Dataver
     wishes = ["--rows", str(rows), "--latency-ms", str(latency_ms), "--json"]
     command = [sys.executable, "-m", "igh_sync_core.sandbox.cli", *wishes]
     with running(command, folder / "dataverse.log", {}) as line:
-        source = Dataverse(line.hear())
+        source = Dataverse(line)
         try:
             yield source
         finally:

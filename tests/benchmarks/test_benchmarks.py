@@ -53,7 +53,7 @@ def test_floor_and_ours_copy_the_same_rows_into_either_engine(tmp_path: Path) ->
 def outcome(case: Case, *seconds: float, peak_mb: float = 100.0, rows: int = 1_000) -> Outcome:
     """An outcome as if measured, 100 requests for each workload."""
     measured = [
-        Measurement(workload, took, took, peak_mb, 100, 1.0, 1.0, {"rows": rows})
+        Measurement(workload, took, took, took, peak_mb, 100, 1.0, 1.0, {"rows": rows})
         for workload, took in zip((FIRST, NOTHING, CHANGED), seconds, strict=False)
     ]
     return Outcome(case, measurements=measured)

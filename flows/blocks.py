@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from igh_sync_core.config import Config
 
 _LOGOS = "https://cdn.sanity.io/images/3ugk85nk/production"
-_DOCUMENTATION = "https://github.com/igh-sync/igh-sync#run-it-with-prefect"
+_DOCUMENTATION = "https://learn.microsoft.com/power-platform/admin/manage-application-users"
 
 
 class SyncDatabase(Block):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from igh_sync_core.config import Config
 
 _LOGOS = "https://cdn.sanity.io/images/3ugk85nk/production"
-_DOCUMENTATION = "https://learn.microsoft.com/power-platform/admin/manage-application-users"
+_ABOUT_LOGINS = "https://learn.microsoft.com/power-platform/admin/manage-application-users"
+_ABOUT_ADDRESSES = "https://docs.sqlalchemy.org/en/20/core/engines.html#database-urls"
 
 
 class SyncDatabase(Block):
@@ -41,7 +42,7 @@ class SyncDatabase(Block):
     _block_type_name = "Dataverse Sync Database"
     _block_type_slug = "sync-database"
     _logo_url: ClassVar[HttpUrl] = HttpUrl(f"{_LOGOS}/3c7dff04f70aaf4528e184a3b028f9e40b98d68c-250x250.png")
-    _documentation_url: ClassVar[HttpUrl] = HttpUrl(_DOCUMENTATION)
+    _documentation_url: ClassVar[HttpUrl] = HttpUrl(_ABOUT_ADDRESSES)
 
     sqlite_path: str = Field(
         default="",
@@ -100,7 +101,7 @@ class DataverseCredentials(CredentialsBlock):
     _block_type_name = "Dataverse Credentials"
     _block_type_slug = "dataverse-credentials"
     _logo_url: ClassVar[HttpUrl] = HttpUrl(f"{_LOGOS}/54e3fa7e00197a4fbd1d82ed62494cb58d08c96a-250x250.png")
-    _documentation_url: ClassVar[HttpUrl] = HttpUrl(_DOCUMENTATION)
+    _documentation_url: ClassVar[HttpUrl] = HttpUrl(_ABOUT_LOGINS)
 
     api_url: str = Field(
         title="Environment URL", description="Address of the environment, such as https://org.crm.dynamics.com."

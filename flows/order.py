@@ -11,7 +11,7 @@ from flows.blocks import DataverseCredentials, SyncDatabase
 from igh_sync_core.config import Config, load_config
 from igh_sync_core.entities import EntityConfig, load_entity_configs
 from igh_sync_core.errors import ConfigError
-from igh_sync_core.workflow import ENTITIES_AT_ONCE
+from igh_sync_core.options import ENTITIES_AT_ONCE
 
 BlockT = TypeVar("BlockT", DataverseCredentials, SyncDatabase)
 

@@ -27,6 +27,7 @@ from igh_sync_core.config import Config
 from igh_sync_core.database import Database
 from igh_sync_core.errors import SyncError
 from igh_sync_core.odata import MAX_PAGE_SIZE
+from igh_sync_core.options import ENTITIES_AT_ONCE
 from igh_sync_core.references import Findings, with_findings
 from igh_sync_core.report import RunReport
 from igh_sync_core.run import Run
@@ -58,7 +59,7 @@ def _sync_dataverse(  # noqa: PLR0913 - the form that starts a run has one field
     reference_tolerance: Annotated[int, Field(ge=0)] = 0,
     reconcile: bool = False,
     page_size: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = MAX_PAGE_SIZE,
-    concurrency: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = workflow.ENTITIES_AT_ONCE,
+    concurrency: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = ENTITIES_AT_ONCE,
 ) -> State[Any]:
     """Bring the SQL copy of a Dataverse environment up to date, keeping the history of every record.
 

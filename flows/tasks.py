@@ -26,11 +26,11 @@ from igh_sync_core.drift import Verdict
 from igh_sync_core.errors import SyncError
 from igh_sync_core.estimate import count_records
 from igh_sync_core.model import Organisation
+from igh_sync_core.options import Options, log_report
 from igh_sync_core.references import Findings
 from igh_sync_core.report import EntityReport
 from igh_sync_core.run import Progress, Run, ignore
 from igh_sync_core.sharing import shared_client
-from igh_sync_core.workflow import Options
 
 R = TypeVar("R")
 
@@ -128,7 +128,7 @@ def _count(entity: str, order: Order) -> int:
 
 
 def _noted(report: EntityReport) -> EntityReport:
-    workflow.log_report(report)
+    log_report(report)
     describe_asset(report)
     return report
 

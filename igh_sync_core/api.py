@@ -12,7 +12,8 @@ from typing import Any
 
 from igh_sync_core.config import Config
 from igh_sync_core.entities import EntityConfig, load_entity_configs
-from igh_sync_core.workflow import Options, run_workflow
+from igh_sync_core.options import Options
+from igh_sync_core.workflow import run_workflow
 
 _LOGGER: ContextVar[logging.Logger | None] = ContextVar("logger", default=None)
 _IS_SERVED: ContextVar[bool] = ContextVar("is_served", default=False)

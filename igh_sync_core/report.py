@@ -45,7 +45,7 @@ class RunReport(Struct, frozen=True, kw_only=True):
 
     Attributes:
         run_id: Identifies the run in ``_sync_log``.
-        entities: One report per configured entity, in the order of the entities file.
+        entities: One report per configured entity in the order of the entities file, the filtered ones last.
         requests: HTTP requests of the whole run.
         validation_errors: Findings of the schema check with severity ``error``, as mappings.
         reference_errors: Dangling references, as mappings; empty when they were not verified or are tolerated.

@@ -7,10 +7,9 @@
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,53 +24,16 @@ from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import ConfigError, SchemaError, SyncError
 from igh_sync_core.lock import exclusive_run
 from igh_sync_core.model import LogicalName, Organisation, TableSpec
+from igh_sync_core.options import Options
 from igh_sync_core.pacing import Pace
 from igh_sync_core.references import Findings, verify, with_findings
 from igh_sync_core.related import sync_related
 from igh_sync_core.report import EntityReport, RunReport
-from igh_sync_core.run import Progress, Run, ignore
+from igh_sync_core.run import Run
 from igh_sync_core.sharing import shared_client
 from igh_sync_core.sync import sync_entity
 
-ENTITIES_AT_ONCE = 4
 log = logging.getLogger(__name__)
-
-
-def log_report(report: EntityReport) -> None:
-    """One line per entity that has ended."""
-    if report.status == "completed":
-        counts = f"{report.added} added, {report.updated} updated, {report.closed} closed"
-        log.info("%s: %s (%s, %.1f s)", report.entity, counts, report.strategy, report.seconds)
-    else:
-        level = logging.ERROR if report.status == "failed" else logging.WARNING
-        log.log(level, "%s %s: %s", report.entity, report.status, report.error or report.reason)
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run is done.
-
-    Attributes:
-        page_size: Rows asked per page, 1 to 5000.
-        concurrency: Entities read at once.
-        listener: Told of every stored page.
-        on_report: Given each entity's report when it has ended.
-        optionsets: Choice columns per entity, for where definitions may not be read.
-        verify_references: Whether to check every reference at the end.
-        reference_tolerance: Dangling references in all up to which the run still counts as successful.
-        reconcile: Whether to sweep keys and versions of every entity and repair what differs.
-        connect: Opens the wire; another one than HTTPS serves tests and experiments.
-    """
-
-    page_size: int = 5_000
-    concurrency: int = ENTITIES_AT_ONCE
-    optionsets: Mapping[str, Sequence[str]] | None = None
-    verify_references: bool = False
-    reference_tolerance: int = 0
-    reconcile: bool = False
-    connect: Callable[[Config], Client] = Client
-    listener: Callable[[Progress], None] = ignore
-    on_report: Callable[[EntityReport], None] = log_report
 
 
 def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Options) -> RunReport:

@@ -18,8 +18,9 @@ from igh_sync_core.cli.plan import plan
 from igh_sync_core.display import LiveProgress, dangling_line, progress_display, summary_table
 from igh_sync_core.entities import load_optionsets_config
 from igh_sync_core.odata import MAX_PAGE_SIZE
+from igh_sync_core.options import ENTITIES_AT_ONCE, Options
 from igh_sync_core.report import RunReport
-from igh_sync_core.workflow import ENTITIES_AT_ONCE, Options, run_workflow
+from igh_sync_core.workflow import run_workflow
 
 MOST_AT_ONCE = 52
 """Requests that the service allows one user at a time."""

@@ -18,7 +18,8 @@ from igh_sync_core.database import Database
 from igh_sync_core.entities import EntityConfig, load_entity_configs
 from igh_sync_core.model import Column, LogicalName
 from igh_sync_core.odata import parse_page
-from igh_sync_core.workflow import Options, run_workflow
+from igh_sync_core.options import Options
+from igh_sync_core.workflow import run_workflow
 
 from .worker import serve
 

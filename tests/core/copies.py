@@ -14,11 +14,13 @@ from igh_sync_core.config import Config
 from igh_sync_core.control import SyncState
 from igh_sync_core.database import Database
 from igh_sync_core.entities import EntityConfig, load_entity_configs
+from igh_sync_core.options import Options
 from igh_sync_core.report import EntityReport, RunReport
 from igh_sync_core.run import Progress
 from igh_sync_core.sandbox import Organisation, Sandbox
 from igh_sync_core.sandbox.service import CLIENT_ID, CLIENT_SECRET
 
+CHALLENGED = 401
 IMPATIENT = Pace(attempts=2, wait=lambda _event, _seconds: None)
 
 
@@ -48,9 +50,11 @@ class Copy:
         report = workflow.run_workflow(
             self.config,
             self.selection,
-            workflow.Options(connect=self._connect, listener=on_page, **options),
+            Options(connect=self._connect, listener=on_page, **options),
         )
-        self.asked = [entry for entry in self.sandbox.log[before:] if entry.path.startswith("/api/data/") and entry.status != 401]
+        self.asked = [
+            entry for entry in self.sandbox.log[before:] if entry.path.startswith("/api/data/") and entry.status != 401
+        ]
         return report
 
     def sync_one(self, **options: Any) -> EntityReport:

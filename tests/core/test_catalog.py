@@ -16,6 +16,7 @@ from igh_sync_core.client import Client
 from igh_sync_core.config import Config
 from igh_sync_core.database import Database
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
+from igh_sync_core.options import Options
 from igh_sync_core.preparation import version_of
 from igh_sync_core.report import RunReport
 from igh_sync_core.sandbox import Organisation, Sandbox, health_organisation
@@ -64,7 +65,7 @@ def paths(copy: Copy) -> Counter[str]:
 
 
 def run_guarded(copy: Copy, guard: Guard, **options: object) -> RunReport:
-    chosen = workflow.Options(connect=guard.connect, **options)  # type: ignore[arg-type]
+    chosen = Options(connect=guard.connect, **options)  # type: ignore[arg-type]
     return workflow.run_workflow(copy.config, copy.selection, chosen)
 
 

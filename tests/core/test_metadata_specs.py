@@ -160,7 +160,7 @@ def intersect() -> Csdl:
 )
 def test_an_intersect_table_is_tracked_exactly_if_both_ends_are(
     tracked: dict[str, bool | None],
-    expected: bool,  # noqa: FBT001 - pytest passes by name
+    expected: bool,
 ) -> None:
     definition = Definition(
         LINK,

@@ -240,7 +240,9 @@ def test_rows_committed_late_inside_the_overlap_are_read(copy_of: Callable[..., 
 def test_the_watermark_never_passes_the_clock_of_the_server(copy_of: Callable[..., Copy]) -> None:
     copy = copy_of(UNTRACKED)
     future = START + timedelta(days=365)
-    copy.organisation.update(UNTRACKED, copy.organisation.keys(UNTRACKED)[0], {"modifiedon": f"{future:%Y-%m-%dT%H:%M:%SZ}"})
+    copy.organisation.update(
+        UNTRACKED, copy.organisation.keys(UNTRACKED)[0], {"modifiedon": f"{future:%Y-%m-%dT%H:%M:%SZ}"}
+    )
 
     copy.sync_one()
     assert copy.state("vin_rdpriorities").last_timestamp == START
@@ -368,7 +370,7 @@ def test_a_table_that_refuses_order_is_still_read_completely(copy_of: Callable[.
 def test_change_tracking_switched_off_goes_on_by_modifiedon_and_keeps_history(copy_of: Callable[..., Copy]) -> None:
     copy = copy_of(TRACKED)
     copy.sync_one()
-    copy.organisation.set_change_tracking(TRACKED, False)
+    copy.organisation.set_change_tracking(TRACKED, on=False)
     copy.organisation.clock.advance(60)
     copy.organisation.update(TRACKED, copy.organisation.keys(TRACKED)[0], {"vin_name": "renamed"})
 

@@ -10,12 +10,14 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql as pg
 from sqlalchemy import Connection, Engine, Table, create_engine, event, func, insert, select
+from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import NullPool
@@ -105,13 +107,18 @@ class Database:
 
 
 def _execute_many(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    statement = str(insert(table).compile(dialect=conn.dialect, column_keys=list(columns)))
+    statement = _insert_text(table, tuple(columns))
     cursor = conn.connection.cursor()
     try:
         with _driver_errors(statement, sqlite3.Error):
             cursor.executemany(statement, rows)  # type: ignore[arg-type]  # sqlite3 streams any iterable
     finally:
         cursor.close()
+
+
+@lru_cache(maxsize=1024)
+def _insert_text(table: Table, columns: tuple[str, ...]) -> str:
+    return str(insert(table).compile(dialect=sqlite_dialect.dialect(), column_keys=list(columns)))
 
 
 def _copy(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

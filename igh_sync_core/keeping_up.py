@@ -12,8 +12,8 @@ from igh_sync_core.control import SyncState
 from igh_sync_core.errors import RequestRejected
 from igh_sync_core.feeds import Feed, FeedKind, Keys
 from igh_sync_core.members import RelatedTable, Stage
+from igh_sync_core.report import Counts
 from igh_sync_core.strategy import ReadKind, Strategy
-from igh_sync_core.versions import Counts
 
 _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
 
@@ -101,7 +101,7 @@ def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> Non
         if is_first:
             _start(stage, state, feed, fetched)
         if keys.versions:
-            stage.history.list_keys(keys.versions, anew=True)
+            stage.history.staging.list_keys(keys.versions, anew=True)
             closure.want_changed(stage.conn, table.tables)
         closed = _close_deleted(stage, keys, fetched)
         if feed.kind is FeedKind.KEYS:
@@ -127,7 +127,7 @@ def _close_deleted(stage: Stage, keys: Keys, fetched: Fetched) -> int:
     if not keys.deleted:
         return 0
     table = stage.table
-    stage.history.list_keys(((key, None) for key in keys.deleted), anew=True)
+    stage.history.staging.list_keys(((key, None) for key in keys.deleted), anew=True)
     closure.note_deleted(stage.conn, table.spec, closure.is_told(table.tables))
     return stage.history.close_deleted(keys.deleted, table.sync_time(fetched))
 

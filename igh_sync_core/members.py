@@ -14,11 +14,11 @@ from igh_sync_core.control import SyncState
 from igh_sync_core.errors import SyncError
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
-from igh_sync_core.report import EntityReport
+from igh_sync_core.report import Counts, EntityReport
 from igh_sync_core.run import Run
 from igh_sync_core.strategy import Strategy
 from igh_sync_core.tables import entity_tables
-from igh_sync_core.versions import Counts, History
+from igh_sync_core.versions import History
 
 log = logging.getLogger(__name__)
 

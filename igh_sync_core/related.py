@@ -28,10 +28,9 @@ from igh_sync_core.members import RelatedTable, Stage
 from igh_sync_core.model import LogicalName, TableSpec
 from igh_sync_core.odata import MAX_URL, entity_url, id_batches, in_filter
 from igh_sync_core.relations import Relation, relations_of
-from igh_sync_core.report import EntityReport
+from igh_sync_core.report import Counts, EntityReport
 from igh_sync_core.rows import RowCodec
 from igh_sync_core.run import Progress, Run
-from igh_sync_core.versions import Counts
 
 TABLES_AT_ONCE = 4
 BATCHES_AT_ONCE = 4
@@ -181,7 +180,7 @@ def _close_missing(stage: Stage, missing: Sequence[str], now: datetime) -> int:
     table = stage.table
     if not (missing and table.run.reconcile and not table.is_tracked):
         return 0
-    stage.history.list_keys(((key, None) for key in missing), anew=True)
+    stage.history.staging.list_keys(((key, None) for key in missing), anew=True)
     return stage.history.close_absent(~closure.is_told(table.tables), now)
 
 

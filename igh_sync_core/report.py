@@ -8,6 +8,30 @@ from msgspec import Struct
 Status = Literal["completed", "failed", "skipped"]
 
 
+class Counts(Struct, frozen=True):
+    """What happened to the keys of some pages; each key counts once.
+
+    Attributes:
+        added: Opened with no open version before (new, or back after a deletion).
+        updated: Closed and opened again.
+        closed: Closed for good: deleted or absent.
+        unchanged: Met, with nothing to write but perhaps labels.
+    """
+
+    added: int = 0
+    updated: int = 0
+    closed: int = 0
+    unchanged: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.added + other.added,
+            self.updated + other.updated,
+            self.closed + other.closed,
+            self.unchanged + other.unchanged,
+        )
+
+
 class EntityReport(Struct, frozen=True, kw_only=True):
     """What happened to one entity.
 

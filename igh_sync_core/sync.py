@@ -23,12 +23,12 @@ from igh_sync_core.errors import RequestRejected
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import Page, id_batches
-from igh_sync_core.report import EntityReport
+from igh_sync_core.report import Counts, EntityReport
 from igh_sync_core.rows import Batch, RowCodec
 from igh_sync_core.run import Progress, Run
 from igh_sync_core.strategy import Plan, Read, ReadKind
 from igh_sync_core.tables import entity_tables
-from igh_sync_core.versions import Counts, History
+from igh_sync_core.versions import History
 
 _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class _EntitySync:
             return
         for at, pairs in enumerate(sweep.pages(self.channel, self._spec, self._root)):
             with self._run.database.transaction(self._conn):
-                self._history.list_keys(pairs, anew=at == 0)
+                self._history.staging.list_keys(pairs, anew=at == 0)
         found = self._settle_sweep()
         if found.is_too_many:
             whole = strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=found.summary())

@@ -17,8 +17,7 @@ The boundary between two versions is the new ``modifiedon`` if that lies after t
 the sync time, at least one second after it. Every function here runs inside the caller's transaction.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
 from itertools import repeat
@@ -29,9 +28,7 @@ from sqlalchemy import (
     Connection,
     FromClause,
     Select,
-    Table,
     case,
-    delete,
     exists,
     func,
     insert,
@@ -43,12 +40,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DataError, IntegrityError
 
-from igh_sync_core import duplicates
+from igh_sync_core import duplicates, picks
 from igh_sync_core.database import Database
 from igh_sync_core.dialect import TEXT_FORM, Instant, later_of, member_of, one_second_after, whole_second
-from igh_sync_core.refusals import named
+from igh_sync_core.report import Counts
 from igh_sync_core.room import make_room
 from igh_sync_core.rows import Batch, Values, whole_seconds
+from igh_sync_core.staging import Staging
 from igh_sync_core.tables import EntityTables, raw_name
 
 VOLATILE = frozenset({"versionnumber"})
@@ -56,31 +54,6 @@ VOLATILE = frozenset({"versionnumber"})
 
 DIFFERENT_KEYS = 20_000
 """More differing keys than this are not asked one by one: reading the whole table is cheaper."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What happened to the keys of some pages; each key counts once.
-
-    Attributes:
-        added: Opened with no open version before (new, or back after a deletion).
-        updated: Closed and opened again.
-        closed: Closed for good: deleted or absent.
-        unchanged: Met, with nothing to write but perhaps labels.
-    """
-
-    added: int = 0
-    updated: int = 0
-    closed: int = 0
-    unchanged: int = 0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
-            self.added + other.added,
-            self.updated + other.updated,
-            self.closed + other.closed,
-            self.unchanged + other.unchanged,
-        )
 
 
 class History:
@@ -93,6 +66,7 @@ class History:
         fresh: Columns just added to the table: filled into open rows, making no versions.
 
     Attributes:
+        staging: The temporary tables beside them.
         is_empty: Whether no version was stored when this was made.
     """
 
@@ -103,7 +77,7 @@ class History:
         self._conn = conn
         self._tables = tables
         self._fresh = fresh & set(tables.column_names)
-        self._has_temporary = False
+        self.staging = Staging(database, conn, tables)
         self.is_empty = conn.execute(select(tables.main.c.row_id).limit(1)).first() is None
 
     def write_new(self, batch: Batch, now: datetime) -> Counts:
@@ -125,7 +99,7 @@ class History:
         except DataError as exc:
             make_room(self._conn, self._tables, batch, exc)
             return self.write_new(batch, now)
-        self._insert_picks_straight(batch, starts)
+        picks.insert_straight(self._database, self._conn, self._tables, batch, starts)
         return Counts(added=len(batch))
 
     def write(self, batch: Batch, now: datetime) -> Counts:
@@ -135,7 +109,7 @@ class History:
             batch: *n* records with distinct keys.
             now: The sync time.
         """
-        self._stage(batch)
+        self.staging.hold(batch)
         try:
             with self._conn.begin_nested():
                 return self._write_staged(batch, now)
@@ -163,7 +137,7 @@ class History:
         """
         if not keys:
             return 0
-        self.list_keys(zip(keys, repeat(None)), anew=True)
+        self.staging.list_keys(zip(keys, repeat(None)), anew=True)
         return self._close(self._key.in_(select(self._tables.keys.c.key)), "deleted", now)
 
     def close_absent(self, is_present: ColumnElement[bool], now: datetime) -> int:
@@ -174,11 +148,6 @@ class History:
         """Whether an open version's key is among the page staged last."""
         # Not EXISTS: SQLite gathers the keys of an IN once, and a correlated search for every open version.
         return self._key.in_(select(self._tables.stage.c[self._tables.spec.key]))
-
-    def list_keys(self, keys: Iterable[tuple[str, int | None]], *, anew: bool = False) -> None:
-        """Add pairs of key and version number to the temporary list of keys; *anew* empties it first."""
-        self._empty(*([self._tables.keys] if anew else []))
-        self._database.load(self._conn, self._tables.keys, ("key", "version"), keys)
 
     def is_listed(self) -> ColumnElement[bool]:
         """Whether an open version's key is on the list."""
@@ -222,44 +191,15 @@ class History:
             starts = [value or stamp for value in modified]
         names = (*batch.names, "sync_time", "valid_from")
         rows = zip(*batch.columns, repeat(stamp), starts, strict=False)
-        self._load_records(self._tables.main, names, rows, batch)
+        self.staging.load_records(self._tables.main, names, rows, batch)
         return starts
-
-    def _load_records(self, table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]], batch: Batch) -> None:
-        try:
-            self._database.load(self._conn, table, names, rows)
-        except DataError as exc:
-            raise named(self._tables.spec, batch.keys, exc) from exc
-
-    def _insert_picks_straight(self, batch: Batch, starts: Values) -> None:
-        for field, table in self._tables.junctions.items():
-            names = ("entity_id", "option_code", "valid_from")
-            self._database.load(self._conn, table, names, batch.picks_from(field, starts))
 
     def _stamp(self, now: datetime) -> Any:  # noqa: ANN401 - text or datetime, by engine
         return now if self._database.is_postgres else now.strftime(TEXT_FORM)
 
-    def _empty(self, *temporary: Table) -> None:
-        """Make the temporary tables on first use, and empty those about to be filled."""
-        if not self._has_temporary:
-            for table in self._tables.temporary:
-                table.create(self._conn)
-            self._has_temporary = True
-            return
-        for table in temporary:
-            self._conn.execute(delete(table))
-
-    def _stage(self, batch: Batch) -> None:
-        stage = self._tables.stage
-        self._empty(stage, self._tables.picks)
-        names = (*batch.names, *map(raw_name, batch.raw))
-        self._load_records(stage, names, zip(*batch.columns, *batch.raw.values(), strict=True), batch)
-        if batch.raw:
-            self._database.load(self._conn, self._tables.picks, ("key", "field", "code"), batch.picks())
-
     def _mark_changed(self, now: datetime) -> int:
         main, stage, closing = self._tables.main, self._tables.stage, self._tables.closing
-        self._empty(closing)
+        self.staging.empty(closing)
         reason = literal("updated")
         changed = (
             select(main.c.row_id, self._key, self._boundary(stage, now), reason)
@@ -305,16 +245,11 @@ class History:
             .where(main.c.row_id == closing.c.row_id)
             .values(valid_to=closing.c.boundary, closed_reason=closing.c.reason)
         )
-        for table in self._tables.junctions.values():
-            self._conn.execute(
-                update(table)
-                .where(table.c.entity_id == closing.c.key, table.c.valid_to.is_(None))
-                .values(valid_to=closing.c.boundary)
-            )
+        picks.close_marked(self._conn, self._tables)
 
     def _close(self, condition: ColumnElement[bool], reason: str, now: datetime) -> int:
         main, closing = self._tables.main, self._tables.closing
-        self._empty(closing)
+        self.staging.empty(closing)
         boundary = later_of(literal(now, Instant()), one_second_after(main.c.valid_from))
         marked = select(main.c.row_id, self._key, boundary, literal(reason)).where(self._is_current, condition)
         if count := self._mark(marked):
@@ -342,21 +277,7 @@ class History:
             )
             .values({main.c[name]: stage.c[name] for name in names})
         )
-        for field in sorted(self._fresh & self._tables.junctions.keys()):
-            self._fill_picks(self._tables.junctions[field], field)
-
-    def _fill_picks(self, table: Table, field: str) -> None:
-        """Give open versions the options of a multi-select that they were stored without."""
-        main, picks = self._tables.main, self._tables.picks
-        is_stored = exists().where(
-            table.c.entity_id == picks.c.key, table.c.option_code == picks.c.code, table.c.valid_to.is_(None)
-        )
-        missing = (
-            select(picks.c.key, picks.c.code, main.c.valid_from)
-            .join_from(picks, main, self._key == picks.c.key)
-            .where(picks.c.field == field, self._is_open, ~is_stored)
-        )
-        self._conn.execute(insert(table).from_select(["entity_id", "option_code", "valid_from"], missing))
+        picks.fill(self._conn, self._tables, sorted(self._fresh & self._tables.junctions.keys()))
 
     def _open_staged(self, now: datetime) -> None:
         main, stage = self._tables.main, self._tables.stage
@@ -366,8 +287,7 @@ class History:
             *(stage.c[name] for name in names), literal(now, Instant()), self._start(stage, now)
         ).where(~exists().where(self._key == stage.c[self._tables.spec.key], self._is_open))
         self._conn.execute(insert(main).from_select([*names, "sync_time", "valid_from"], fresh_versions))
-        for field, table in self._tables.junctions.items():
-            self._open_picks(field, table, last)
+        picks.open_new(self._conn, self._tables, after=last)
 
     def _start(self, stage: FromClause, now: datetime) -> ColumnElement[Any]:
         """``valid_from`` of a new version: where the last one ended, if it was closed just now; else its own time."""
@@ -384,12 +304,3 @@ class History:
         source = func.coalesce(whole_second(stage.c.modifiedon), sync_time) if spec.has_modified_on else sync_time
         after_end = case((ended.is_(None), source), (source >= ended, source), else_=later_of(sync_time, ended))
         return func.coalesce(boundary, after_end)
-
-    def _open_picks(self, field: str, table: Any, last: int) -> None:  # noqa: ANN401 - a junction table
-        main, picks = self._tables.main, self._tables.picks
-        chosen = (
-            select(picks.c.key, picks.c.code, main.c.valid_from)
-            .join_from(picks, main, self._key == picks.c.key)
-            .where(picks.c.field == field, self._is_open, main.c.row_id > last)
-        )
-        self._conn.execute(insert(table).from_select(["entity_id", "option_code", "valid_from"], chosen))

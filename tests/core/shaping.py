@@ -19,10 +19,11 @@ from igh_sync_core.database import Database
 from igh_sync_core.drift import Verdict
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, Lookup, OptionKind, TableSpec
+from igh_sync_core.report import Counts
 from igh_sync_core.rows import RowCodec
 from igh_sync_core.sandbox import Sandbox
 from igh_sync_core.tables import entity_tables, identifier
-from igh_sync_core.versions import Counts, History
+from igh_sync_core.versions import History
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
 ENGLISH, FRENCH = 1033, 1036

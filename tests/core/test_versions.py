@@ -12,10 +12,11 @@ from sqlalchemy import Connection, select
 
 from igh_sync_core.database import Database
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
+from igh_sync_core.report import Counts
 from igh_sync_core.rows import RowCodec
 from igh_sync_core.schema import create_tables
 from igh_sync_core.tables import entity_tables
-from igh_sync_core.versions import Counts, History
+from igh_sync_core.versions import History
 
 SPEC = TableSpec(
     logical_name=LogicalName("sample"),

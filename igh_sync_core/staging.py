@@ -1,0 +1,68 @@
+"""What arrives, laid beside the stored versions: temporary tables that live as long as one connection.
+
+Everything here runs inside the caller's transaction.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete
+from sqlalchemy.exc import DataError
+
+from igh_sync_core.database import Database
+from igh_sync_core.refusals import named
+from igh_sync_core.rows import Batch
+from igh_sync_core.tables import EntityTables, raw_name
+
+
+class Staging:
+    """The temporary tables of one entity, made when they are first needed.
+
+    Args:
+        database: Where they are kept.
+        conn: A connection that nobody else uses.
+        tables: The entity's.
+    """
+
+    def __init__(self, database: Database, conn: Connection, tables: EntityTables) -> None:
+        self._database, self._conn, self._tables = database, conn, tables
+        self._is_made = False
+
+    def empty(self, *temporary: Table) -> None:
+        """Make the temporary tables on first use, and empty those about to be filled."""
+        if not self._is_made:
+            for table in self._tables.temporary:
+                table.create(self._conn)
+            self._is_made = True
+            return
+        for table in temporary:
+            self._conn.execute(delete(table))
+
+    def hold(self, batch: Batch) -> None:
+        """Stage one page, replacing the one before: its records and their chosen options.
+
+        Raises:
+            DataError: The database refused a value; names record and column.
+        """
+        stage = self._tables.stage
+        self.empty(stage, self._tables.picks)
+        names = (*batch.names, *map(raw_name, batch.raw))
+        self.load_records(stage, names, zip(*batch.columns, *batch.raw.values(), strict=True), batch)
+        if batch.raw:
+            self._database.load(self._conn, self._tables.picks, ("key", "field", "code"), batch.picks())
+
+    def load_records(self, table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]], batch: Batch) -> None:
+        """Append the records of *batch*, as *rows*, to a table of its shape.
+
+        Raises:
+            DataError: The database refused a value; names record and column.
+        """
+        try:
+            self._database.load(self._conn, table, names, rows)
+        except DataError as exc:
+            raise named(self._tables.spec, batch.keys, exc) from exc
+
+    def list_keys(self, keys: Iterable[tuple[str, int | None]], *, anew: bool = False) -> None:
+        """Add pairs of key and version number to the list of keys; *anew* empties it first."""
+        self.empty(*([self._tables.keys] if anew else []))
+        self._database.load(self._conn, self._tables.keys, ("key", "version"), keys)

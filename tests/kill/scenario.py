@@ -106,7 +106,7 @@ def _live(part: str, organisation: Organisation, random: Random) -> tuple[str, .
 
 def edit(organisation: Organisation, random: Random, *, count: int) -> None:
     """Insert, update with and without a new ``modifiedon``, delete and restore, over all entities."""
-    for number in range(count):
+    for _ in range(count):
         entity = random.choice(ENTITIES)
         keys = organisation.keys(entity)
         what = random.choice(["insert", "update", "update", "choices", "rollup", "delete", "restore"])
@@ -116,10 +116,11 @@ def edit(organisation: Organisation, random: Random, *, count: int) -> None:
         elif what == "restore" and buried:
             organisation.restore(entity, random.choice(buried))
         elif entity != _PAIRS:
-            _change(organisation, entity, random.choice(keys), what, f"{what} {number}", random)
+            _change(organisation, entity, what, random)
 
 
-def _change(organisation: Organisation, entity: str, key: str, what: str, name: str, random: Random) -> None:  # noqa: PLR0913
+def _change(organisation: Organisation, entity: str, what: str, random: Random) -> None:
+    key, name = random.choice(organisation.keys(entity)), f"{what} {random.random()}"
     if what == "insert":
         organisation.insert(entity, {"vin_name": name})
     elif what == "choices" and entity == "vin_candidate":

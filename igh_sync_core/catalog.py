@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from igh_sync_core.client import Channel
 from igh_sync_core.control import SyncMetadata
-from igh_sync_core.errors import RequestRejected
+from igh_sync_core.errors import ConfigError, RequestRejected
 from igh_sync_core.model import LogicalName, Option, Organisation, TableSpec
 from igh_sync_core.odata import entity_url, parse_page, prefer
 
@@ -60,8 +60,13 @@ class Catalog(Struct, frozen=True):
 
 
 class _OrganisationRow(Struct):
+    organizationid: str | None = None
     expirechangetrackingindays: int | None = None
     languagecode: int | None = None
+
+
+class _WhoAmI(Struct, rename="pascal"):
+    organization_id: str = ""
 
 
 def ask_organisation(channel: Channel, api_root: str) -> Organisation:
@@ -75,7 +80,8 @@ def ask_organisation(channel: Channel, api_root: str) -> Organisation:
         reply = channel.get(url, prefer=prefer())
     except RequestRejected:
         reply = channel.get(f"{api_root}WhoAmI")
-        return Organisation("", _server_time(reply.server_date), TOKEN_DAYS, LANGUAGE, channel.requests)
+        identity = msgspec.json.decode(reply.body, type=_WhoAmI).organization_id.lower()
+        return Organisation("", _server_time(reply.server_date), TOKEN_DAYS, LANGUAGE, channel.requests, identity)
     page = parse_page(reply.body)
     row = msgspec.json.decode(page.value[0], type=_OrganisationRow) if page.value else _OrganisationRow()
     return Organisation(
@@ -84,6 +90,7 @@ def ask_organisation(channel: Channel, api_root: str) -> Organisation:
         row.expirechangetrackingindays or TOKEN_DAYS,
         row.languagecode or LANGUAGE,
         channel.requests,
+        (row.organizationid or "").lower(),
     )
 
 
@@ -93,7 +100,19 @@ def _server_time(date_header: datetime | None) -> datetime:
 
 
 def keep_organisation(conn: Connection, organisation: Organisation) -> None:
-    """Store the run's organisation for every process of the run."""
+    """Store the run's organisation for every process of the run.
+
+    Raises:
+        ConfigError: The database is the copy of another organisation; nothing of this one is written.
+    """
+    value = conn.execute(select(_METADATA.c.value).where(_METADATA.c.name == _ORGANISATION)).scalar_one_or_none()
+    before = msgspec.json.decode(value, type=Organisation).identity if value else ""
+    if before and organisation.identity and before != organisation.identity:
+        msg = (
+            f"this database is the copy of organisation {before}, and DATAVERSE_API_URL leads to organisation "
+            f"{organisation.identity}; name another database, or the address of the first one"
+        )
+        raise ConfigError([msg])
     _keep(conn, _ORGANISATION, organisation.metadata_version, organisation)
 
 

@@ -94,12 +94,17 @@ def _database(values: Mapping[str, str]) -> Iterator[str]:
     if not url and not values["SQLITE_DB_PATH"]:
         yield "SQLITE_DB_PATH is missing; set it to a file, or POSTGRES_CONNECTION_STRING to use PostgreSQL"
     elif url and not _is_postgres(url):
-        yield "POSTGRES_CONNECTION_STRING is malformed; write it like postgresql://user:password@host:5432/database"
+        yield (
+            "POSTGRES_CONNECTION_STRING is malformed; write it like postgresql://user:password@host:5432/database, "
+            "with @ in the password as %40 and / as %2F"
+        )
 
 
 def _is_postgres(url: str) -> bool:
     try:
-        scheme = make_url(url).drivername
+        parts = make_url(url)
     except (ArgumentError, ValueError):
         return False
-    return scheme.split("+")[0] in {"postgresql", "postgres"}
+    # A password with a bare "@" or "/" ends up in the host, and from there in messages.
+    is_clean = not set(parts.host or "") & set("@/?#") and "@" not in (parts.database or "")
+    return is_clean and parts.drivername.split("+")[0] in {"postgresql", "postgres"}

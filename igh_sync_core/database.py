@@ -32,6 +32,7 @@ _QUEUE = 7_021_953
 _LASTING = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_TOOBIG", "53100", "42")
 """Starts of error names and SQLSTATEs that drivers count as operational, but that waiting does not mend."""
 
+_READS = "igh_sync_reads"
 _SQLITE_HEADER = b"SQLite format 3\0"
 _writers: dict[str, threading.RLock] = {}
 _writers_guard = threading.Lock()
@@ -76,6 +77,12 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """Open a connection with one transaction around everything done with it."""
         with self.connection() as conn, self.transaction(conn):
+            yield conn
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open a connection with one transaction that only reads: it waits for no writer."""
+        with self.connection() as conn, conn.execution_options(**{_READS: True}).begin():
             yield conn
 
     def queue(self, conn: Connection) -> None:
@@ -179,7 +186,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin_sqlite(conn: Connection) -> None:
-    conn.exec_driver_sql("BEGIN IMMEDIATE")
+    conn.exec_driver_sql("BEGIN" if conn.get_execution_options().get(_READS) else "BEGIN IMMEDIATE")
 
 
 def _postgres_engine(connection_string: str) -> Engine:

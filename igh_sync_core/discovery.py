@@ -184,6 +184,8 @@ class _Reader:
         try:
             return parse(self._channel.get(f"{self._root}{path}").body)
         except RequestRejected as exc:
+            if exc.status is None or exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise  # the server failed; it did not refuse, and the answer is not to be remembered
             if exc.status == HTTPStatus.FORBIDDEN:
                 self._refused.add(area)
             self.notes.append(f"metadata of {area} may not be read ({exc}); {_INSTEAD[area]}")

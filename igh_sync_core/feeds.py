@@ -19,11 +19,12 @@ from typing import Any
 
 import msgspec
 
+from igh_sync_core.addresses import is_under
 from igh_sync_core.control import SyncState
 from igh_sync_core.errors import DataError
 from igh_sync_core.model import Organisation, TableSpec
 from igh_sync_core.odata import MAX_CONDITIONS, Page, datetime_literal, entity_url
-from igh_sync_core.strategy import OVERLAP, Strategy, why_expired
+from igh_sync_core.strategy import ADDRESS_CHANGED, OVERLAP, Strategy, why_expired
 from igh_sync_core.sync import split_page
 
 
@@ -76,6 +77,8 @@ def tracked_feed(spec: TableSpec, state: SyncState, organisation: Organisation, 
         return Feed(FeedKind.KEYS, state.next_link, "goes on after its last stored page of keys", is_resumed=True)
     if not state.delta_link:
         return all_keys(spec, api_root=api_root, reason="")
+    if not is_under(state.delta_link, api_root):
+        return all_keys(spec, api_root=api_root, reason=ADDRESS_CHANGED)
     if reason := why_expired(state, organisation):
         return all_keys(spec, api_root=api_root, reason=reason)
     return Feed(FeedKind.CHANGES, state.delta_link)
@@ -109,7 +112,7 @@ def parse_keys(spec: TableSpec, page: Page) -> Keys:
     Raises:
         DataError: An entry has no key.
     """
-    records, deleted = split_page(page)
+    records, deleted = split_page(page, spec.key)
     decoder = _decoder(spec.key)
     try:
         entries = [decoder.decode(record) for record in records]

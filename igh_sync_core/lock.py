@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, select, text, update
+from sqlalchemy import Connection, delete, func, inspect, select, text, update
 
 from igh_sync_core import processes
 from igh_sync_core.control import SyncLock
@@ -69,6 +69,20 @@ def fence(conn: Connection, run_id: str) -> None:
         raise StoreError(msg)
 
 
+def refuse_if_held(database: Database) -> None:
+    """End at once where another run is alive, even while it writes and nobody else may.
+
+    Raises:
+        StoreBusy: Another run holds the database; names the holder and since when.
+    """
+    with database.reading() as conn:
+        if not inspect(conn).has_table(str(_LOCK.name)):
+            return
+        holder = _holder(conn)
+        if holder is not None and is_alive(holder, _now(database, conn)):
+            raise StoreBusy(_busy_text(holder))
+
+
 def _acquire(database: Database, run_id: str) -> None:
     with database.writing() as conn:
         now = _now(database, conn)
@@ -113,17 +127,18 @@ def _release(database: Database, run_id: str) -> None:
 
 
 def is_alive(holder: SyncLock, now: datetime) -> bool:
-    """Whether the holder still works: a fresh heartbeat, and a living process where we can look.
+    """Whether the holder still works: its process, where we can look; else a fresh heartbeat.
+
+    A living process may be late with its heartbeat: it waits behind long transactions of its own.
 
     Args:
         holder: The lock.
         now: On the database's clock.
     """
+    if holder.host == socket.gethostname() and holder.process:
+        return not processes.is_gone(holder.pid, holder.process)
     # A heartbeat far in the future is one from before the clock was set back.
-    if abs(now - holder.heartbeat) > STALE_AFTER:
-        return False
-    is_here = holder.host == socket.gethostname()
-    return not (is_here and processes.is_gone(holder.pid, holder.process))
+    return abs(now - holder.heartbeat) <= STALE_AFTER
 
 
 def _holder(conn: Connection) -> SyncLock | None:

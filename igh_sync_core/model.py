@@ -158,6 +158,7 @@ class Organisation(Struct, frozen=True):
         token_days: Days that deletions are kept for change tracking.
         language: LCID of its base language.
         requests: What it took to learn this.
+        identity: The organisation's own id; "" where it does not tell.
     """
 
     metadata_version: str
@@ -165,3 +166,4 @@ class Organisation(Struct, frozen=True):
     token_days: int
     language: int
     requests: int = 1
+    identity: str = ""

@@ -147,7 +147,7 @@ class RowCodec:
     def _decode_all(self, records: Sequence[Raw]) -> list[Any]:
         try:
             rows = [self._decoder.decode(record) for record in records]
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             raise self._first_fault(records) from None
         if self.engine == "postgresql" and any(b"\\u0000" in record for record in map(bytes, records)):
             return [self._decoder.decode(without_nul(record)) for record in records]
@@ -160,11 +160,13 @@ class RowCodec:
                 self._decoder.decode(record)
             except msgspec.MsgspecError as exc:
                 return DataError(f"{self.spec.logical_name} {self._key_of(record)}: {_without_value(exc)}")
+            except UnicodeDecodeError:
+                return DataError(f"{self.spec.logical_name} {self._key_of(record)}: it is not UTF-8")
         raise AssertionError  # pragma: no cover - only called when one of them fails
 
     def _key_of(self, record: Raw) -> str:
         """The key of a record that msgspec does not take, such as one with half a surrogate pair."""
-        value = json.loads(bytes(record))
+        value = json.loads(bytes(record).decode(errors="replace"))
         return str(value.get(self.spec.key, "without a key") if isinstance(value, dict) else "that is no object")
 
     def _documents(self, records: Sequence[Raw]) -> Values:

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from igh_sync_core.addresses import is_under
 from igh_sync_core.control import SyncState
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import SchemaError
@@ -19,6 +20,8 @@ from igh_sync_core.odata import MAX_URL, datetime_literal, entity_url, in_filter
 
 OVERLAP = timedelta(minutes=10)
 """How far before the watermark is read again: rows committed late carry an older ``modifiedon`` (law 2)."""
+
+ADDRESS_CHANGED = "the address of the environment changed; read whole"
 
 TOKEN_MARGIN = timedelta(days=1)
 """How long before its announced end a delta link counts as expired: past it the server may silently omit deletions."""
@@ -121,7 +124,8 @@ def next_read(spec: TableSpec, plan: Plan, state: SyncState, *, api_root: str, o
         api_root: Root of the Web API, ending in "/".
         organisation: Tells how long deletions are kept, and the time on the server's clock.
     """
-    if state.next_link and state.read_kind and _is_covered(spec, plan, state):
+    is_ours = is_under(state.next_link or state.delta_link or api_root, api_root)
+    if state.next_link and state.read_kind and is_ours and _is_covered(spec, plan, state):
         return Read(
             ReadKind(state.read_kind),
             state.next_link,
@@ -129,7 +133,7 @@ def next_read(spec: TableSpec, plan: Plan, state: SyncState, *, api_root: str, o
             reason="goes on after its last stored page",
             is_resumed=True,
         )
-    stale = _why_stale(spec, plan, state, organisation)
+    stale = _why_stale(spec, plan, state, organisation) if is_ours else ADDRESS_CHANGED
     if stale is None and plan.strategy is Strategy.DELTA and state.delta_link:
         return Read(ReadKind.DELTA, state.delta_link)
     if stale is None and plan.strategy is Strategy.MODIFIEDON and state.last_timestamp:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from igh_sync_core.client import Channel
+from igh_sync_core.errors import DataError
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import entity_url
 from igh_sync_core.versions import DIFFERENT_KEYS
@@ -59,4 +60,7 @@ def pages(channel: Channel, spec: TableSpec, api_root: str) -> Iterator[list[tup
 
 
 def _pair(record: dict[str, Any], key: str) -> tuple[str, int | None]:
-    return str(record[key]).lower(), record.get(VERSION)
+    if not isinstance(record.get(key), str):
+        msg = f"the sweep met a record without {key}"
+        raise DataError(msg)
+    return record[key].lower(), record.get(VERSION)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct, field
@@ -19,7 +20,7 @@ from igh_sync_core import checkpoint, strategy, sweep
 from igh_sync_core.choices import Choices
 from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
-from igh_sync_core.errors import RequestRejected
+from igh_sync_core.errors import ProtocolViolation, RequestRejected
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import Page, id_batches
@@ -38,7 +39,7 @@ class _DeltaEntry(Struct):
     """A tombstone says so by a context of its own; a record's own columns named ``id`` or ``reason`` do not matter."""
 
     context: str = field(name="@odata.context", default="")
-    id: str | int | None = None
+    id: Any = None
 
 
 _ENTRY = msgspec.json.Decoder(_DeltaEntry)
@@ -62,7 +63,7 @@ def sync_entity(run: Run, conn: Connection, spec: TableSpec, plan: Plan) -> Enti
     return EntityReport(
         entity=spec.logical_name,
         table=spec.entity_set,
-        strategy=plan.strategy,
+        strategy=work.plan.strategy,
         reason="; ".join([plan.reason, *work.remarks]),
         added=work.counts.added,
         updated=work.counts.updated,
@@ -77,7 +78,7 @@ class _EntitySync:
     """The reads of one entity in one run."""
 
     def __init__(self, run: Run, conn: Connection, spec: TableSpec, plan: Plan) -> None:
-        self._run, self._conn, self._spec, self._plan = run, conn, spec, plan
+        self._run, self._conn, self._spec, self.plan = run, conn, spec, plan
         self._root = run.client.config.api_root
         self._tables = entity_tables(spec)
         self._codec = RowCodec(spec, run.database.kind)
@@ -112,7 +113,7 @@ class _EntitySync:
         """Compare every key and version number with the source, and repair what differs."""
         if not self._spec.has_version:
             whole = strategy.full_read(
-                self._spec, self._plan, self._state, api_root=self._root, reason="reconciled whole"
+                self._spec, self.plan, self._state, api_root=self._root, reason="reconciled whole"
             )
             self._execute(whole)
             return
@@ -121,7 +122,7 @@ class _EntitySync:
                 self._history.staging.list_keys(pairs, anew=at == 0)
         found = self._settle_sweep()
         if found.is_too_many:
-            whole = strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=found.summary())
+            whole = strategy.full_read(self._spec, self.plan, self._state, api_root=self._root, reason=found.summary())
             self._execute(whole)
             return
         for ids in id_batches(found.keys, url_room=strategy.repair_room(self._spec, self._root)):
@@ -154,7 +155,7 @@ class _EntitySync:
 
     def _next_read(self) -> Read:
         return strategy.next_read(
-            self._spec, self._plan, self._state, api_root=self._root, organisation=self._run.organisation
+            self._spec, self.plan, self._state, api_root=self._root, organisation=self._run.organisation
         )
 
     def _execute(self, read: Read) -> None:
@@ -174,7 +175,7 @@ class _EntitySync:
         state = self._state.model_copy()
         if read.kind is ReadKind.REPAIR:
             return state
-        state.state, state.run_id, state.strategy = "in_progress", self._run.run_id, self._plan.strategy
+        state.state, state.run_id, state.strategy = "in_progress", self._run.run_id, self.plan.strategy
         state.columns_digest = strategy.digest(self._spec)
         if read.is_complete or not state.overlap_due:
             state.read_started = self._server_time(fetched)
@@ -187,7 +188,8 @@ class _EntitySync:
     def _store(self, read: Read, fetched: Fetched, state: SyncState, *, is_first_page: bool) -> None:
         """One page, one transaction."""
         now = self._now(fetched)
-        records, deleted = split_page(fetched.page)
+        _check_end(read, fetched.page)
+        records, deleted = split_page(fetched.page, self._spec.key)
         batch = self._codec.decode(records)
         with self._run.database.transaction(self._conn):
             fence(self._conn, self._run.run_id)
@@ -249,6 +251,7 @@ class _EntitySync:
         if read.is_complete:
             state.overlap_due = read.track_changes and (self._is_long or self._spec.has_modified_on)
             state.fresh_columns = ""
+            self._history.forget_fresh()
 
     def _overlap(self, done: Read) -> Read | None:
         """After a baseline: read again what was modified while it was under way.
@@ -261,21 +264,30 @@ class _EntitySync:
             return None
         return strategy.increment(self._spec, since=state.read_started, api_root=self._root)
 
-    def _after_refusal(self, read: Read, exc: RequestRejected) -> Read:
+    def _after_refusal(self, read: Read, exc: RequestRejected) -> Read | None:
         """Another complete way to the same records, or the refusal itself."""
         why = exc.code or exc.status
         if exc.status not in _REFUSALS:
             raise exc
         if read.kind is ReadKind.DELTA or read.is_resumed:
             reason = f"the stored link was refused ({why}); read whole"
-            return strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=reason)
-        if read.kind is ReadKind.INCREMENT and "$orderby" in read.url:
-            return replace(read, url=strategy.without_order(read.url), reason="$orderby was refused; read in key order")
-        if read.track_changes:
-            self._plan = strategy.without_tracking(self._spec, f"change tracking was refused ({why})")
-            self.remarks.append(self._plan.reason)
+            return strategy.full_read(self._spec, self.plan, self._state, api_root=self._root, reason=reason)
+        if read.kind is ReadKind.INCREMENT:
+            return self._after_refused_increment(read, f"the filter on modifiedon was refused ({why})")
+        if read.track_changes and self._state.read_kind is None:
+            self.plan = strategy.without_tracking(self._spec, f"change tracking was refused ({why})")
+            self.remarks.append(self.plan.reason)
             return self._next_read()
         raise exc
+
+    def _after_refused_increment(self, read: Read, why: str) -> Read | None:
+        """Without the order, else without the filter: a sweep where one follows anyway, or everything."""
+        if "$orderby" in read.url:
+            return replace(read, url=strategy.without_order(read.url), reason="$orderby was refused; read in key order")
+        if self._state.overlap_due and self._spec.has_version:
+            self.remarks.append(f"{why}; keys and versions are compared instead")
+            return None
+        return strategy.full_read(self._spec, self.plan, self._state, api_root=self._root, reason=f"{why}; read whole")
 
     def _now(self, fetched: Fetched | None) -> datetime:
         """The sync time: the server's clock at this run's first page, so that our times and its times compare."""
@@ -288,19 +300,36 @@ class _EntitySync:
         return (answered or self._run.organisation.server_time).replace(microsecond=0)
 
 
-def split_page(page: Page) -> tuple[Sequence[Raw], list[str]]:
+def _check_end(read: Read, page: Page) -> None:
+    """A tracked read ends with a delta link, or it has not ended (law 7)."""
+    is_tracked = read.track_changes or read.kind is ReadKind.DELTA
+    if is_tracked and page.next_link is None and page.delta_link is None:
+        msg = "a page has neither a next link nor a delta link, so nothing tells whether the read is complete"
+        raise ProtocolViolation(msg, url=read.url.partition("?")[0])
+
+
+def split_page(page: Page, key: str) -> tuple[Sequence[Raw], list[str]]:
     """Records and the keys of tombstones, which a delta answer mixes in one list.
+
+    A record behind a tombstone of the same key is back: the later entry counts.
+
+    Args:
+        page: Any page.
+        key: Property that identifies a record.
 
     Returns:
         The records in the server's order, and keys in lower case; no keys unless the page is part of a delta (law 3).
     """
     if not page.is_delta:
         return page.value, []
-    records, deleted = [], []
+    records: list[Raw] = []
+    deleted: dict[str, None] = {}
     for raw in page.value:
         entry = _ENTRY.decode(raw)
         if entry.context.endswith("$deletedEntity"):
-            deleted.append(str(entry.id).lower())
-        else:
-            records.append(raw)
-    return records, deleted
+            deleted[str(entry.id).lower()] = None
+            continue
+        records.append(raw)
+        if deleted:
+            deleted.pop(str(msgspec.json.decode(raw).get(key)).lower(), None)
+    return records, list(deleted)

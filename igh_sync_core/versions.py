@@ -80,6 +80,10 @@ class History:
         self.staging = Staging(database, conn, tables)
         self.is_empty = conn.execute(select(tables.main.c.row_id).limit(1)).first() is None
 
+    def forget_fresh(self) -> None:
+        """From now on a change of a column added lately is a change like any other: it is filled everywhere."""
+        self._fresh = frozenset()
+
     def write_new(self, batch: Batch, now: datetime) -> Counts:
         """Write a page of which no key is expected to be stored: straight into the table.
 

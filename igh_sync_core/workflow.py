@@ -22,7 +22,7 @@ from igh_sync_core.database import Database
 from igh_sync_core.drift import Verdict
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import ConfigError, SchemaError, SyncError
-from igh_sync_core.lock import exclusive_run
+from igh_sync_core.lock import exclusive_run, refuse_if_held
 from igh_sync_core.model import LogicalName, Organisation, TableSpec
 from igh_sync_core.options import Options
 from igh_sync_core.pacing import Pace
@@ -87,6 +87,7 @@ def held(run: Run) -> Iterator[None]:
     Raises:
         StoreBusy: Another run holds it.
     """
+    refuse_if_held(run.database)
     schema.create_control_tables(run.database)
     # The connection kept open saves every other one from closing the file, which makes SQLite rewrite its log.
     with exclusive_run(run.database, run.run_id), run.database.connection():
@@ -161,8 +162,8 @@ def sync_one(run: Run, entity: EntityConfig) -> EntityReport:
             checkpoint.log_start(conn, entry.spec, run_id=run.run_id, now=run.organisation.server_time)
         try:
             report = sync_entity(run, conn, entry.spec, strategy.choose(entry.spec, entity))
-        except SyncError as exc:
-            _log_failure(run, entry.spec, exc)
+        except Exception as exc:
+            _log_failure(run, entry.spec, failed(entity, exc))
             raise
         with run.database.transaction(conn):
             checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
@@ -198,7 +199,7 @@ def verify_references(run: Run, entities: Iterable[EntityConfig]) -> Findings:
         StoreError: The database cannot be used.
     """
     specs = kept_specs(run, entities)
-    with run.database.writing() as conn:
+    with run.database.reading() as conn:
         return verify(conn, specs)
 
 
@@ -270,9 +271,8 @@ def _skipped(entity: EntityConfig, reason: str) -> EntityReport:
     return EntityReport(entity=entity.name, table=entity.api_name, status="skipped", reason=reason)
 
 
-def _log_failure(run: Run, spec: TableSpec, exc: SyncError) -> None:
+def _log_failure(run: Run, spec: TableSpec, report: EntityReport) -> None:
     """Record the failure, unless it is the database itself that failed."""
-    report = EntityReport(entity=spec.logical_name, table=spec.entity_set, status="failed", error=str(exc))
     with contextlib.suppress(SyncError), run.database.writing() as conn:
         checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
         checkpoint.mark_failed(conn, spec)

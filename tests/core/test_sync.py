@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import httpx
 import pytest
 from copies import Copy, entities
 from sqlalchemy import MetaData, Table, delete, update
 
 from igh_sync_core import checkpoint
+from igh_sync_core.errors import ConfigError
 from igh_sync_core.run import Progress
 from igh_sync_core.sandbox import Fault, Organisation, health_organisation
 
@@ -441,3 +444,91 @@ def test_reconcile_finds_nothing_where_nothing_differs(copy_of: Callable[..., Co
 
     report = copy.sync_one(reconcile=True)
     assert "0 missed updates, 0 missed inserts, 0 missed deletions" in report.reason
+
+
+# What no server should do, and what a setting may do
+
+
+def other_page(copy: Copy, change: Callable[[dict[str, Any]], dict[str, Any]], *, only: str = "") -> None:
+    """Let every later page whose address holds *only* arrive changed."""
+    answer = copy.sandbox.handle
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        reply = answer(request)
+        is_page = reply.status_code == httpx.codes.OK and "vin_diseases" in request.url.path
+        if not is_page or only not in str(request.url):
+            return reply
+        return httpx.Response(200, headers={"Date": reply.headers["Date"]}, json=change(reply.json()))
+
+    copy.sandbox.handle = handle  # type: ignore[method-assign]
+
+
+def test_a_tracked_read_without_a_delta_link_at_its_end_is_an_error_and_closes_nothing(
+    copy_of: Callable[..., Copy],
+) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    copy.organisation.expire_delta_tokens(TRACKED)
+    other_page(
+        copy, lambda page: {**page, "value": page["value"][:3], "@odata.deltaLink": None, "@odata.nextLink": None}
+    )
+
+    [(_entity, error)] = copy.sync().failed_entities
+    assert "complete" in error
+    assert len(current(copy, TRACKED)) == copy.organisation.count(TRACKED)
+
+
+def test_a_record_behind_its_own_tombstone_in_one_page_stays_open(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    key = copy.organisation.keys(TRACKED)[0]
+    copy.organisation.clock.advance(60)
+    copy.organisation.update(TRACKED, key, {"vin_name": "back"})
+    tombstone = {"@odata.context": "https://org/$metadata#vin_diseases/$deletedEntity", "id": key, "reason": "deleted"}
+    other_page(copy, lambda page: {**page, "value": [tombstone, *page["value"]]}, only="deltatoken")
+
+    copy.sync_one()
+    assert current(copy, TRACKED, "vin_name")[key] == ("back",)
+
+
+def test_another_address_of_the_same_organisation_reads_whole_once(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    copy.config = replace(copy.config, api_url="https://org.crm.dynamics.com/api/data/v9.1")
+
+    report = copy.sync_one()
+    assert "the address of the environment changed" in report.reason
+    assert (report.added, report.updated, report.closed) == (0, 0, 0)
+    assert copy.sync_one().requests == 1
+
+
+def test_another_organisation_is_never_mixed_into_a_copy(
+    copy_of: Callable[..., Copy], database_settings: dict[str, str]
+) -> None:
+    copy = copy_of(UNTRACKED)
+    copy.sync_one()
+    before = copy.rows("vin_rdpriorities", "row_id", "valid_to")
+    other = Copy(health_organisation(300, seed=99), database_settings, entities(UNTRACKED))
+
+    with pytest.raises(ConfigError, match="copy of organisation"):
+        other.sync()
+    assert copy.rows("vin_rdpriorities", "row_id", "valid_to") == before
+
+
+def test_a_refused_filter_on_modifiedon_falls_back_to_another_complete_way(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(UNTRACKED)
+    copy.sync_one()
+    answer = copy.sandbox.handle
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if "filter=modifiedon" in str(request.url):
+            return httpx.Response(400, json={"error": {"code": "0x80044822", "message": "not supported"}})
+        return answer(request)
+
+    copy.sandbox.handle = handle  # type: ignore[method-assign]
+    copy.organisation.clock.advance(60)
+    copy.organisation.update(UNTRACKED, copy.organisation.keys(UNTRACKED)[0], {"vin_name": "seen all the same"})
+
+    report = copy.sync_one()
+    assert "read whole" in report.reason
+    assert report.updated == 1

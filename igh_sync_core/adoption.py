@@ -189,7 +189,9 @@ class _Takeover:
         if not index_open(self._conn, self._tables):
             # Stands in for the unique one, so that a page's keys are found as fast.
             name = identifier(f"ix_{self.spec.entity_set}_open")
-            Index(name, main.c[self.spec.key], sqlite_where=main.c.valid_to.is_(None), _table=main).create(self._conn)
+            # On a copy: the table itself is shared by every database of the process, and has no such index.
+            copied = main.to_metadata(MetaData())
+            Index(name, copied.c[self.spec.key], sqlite_where=copied.c.valid_to.is_(None)).create(self._conn)
         present = set(inspect(self._conn).get_table_names())
         tables = (main, *(table for table in self._tables.junctions.values() if table.name in present))
         for index in (index for table in tables for index in table.indexes if not index.unique):

@@ -123,8 +123,7 @@ def kept_organisation(conn: Connection) -> Organisation:
 
 
 def keep(conn: Connection, catalog: Catalog, version: str) -> None:
-    """Store what was learnt, in place of what was known before."""
-    conn.execute(delete(_METADATA).where(_METADATA.c.name != _ORGANISATION))
+    """Store what was learnt; what is known of other entities, as of whatever version, stays."""
     for name, entry in catalog.entries.items():
         _keep(conn, f"entity:{name}", version, entry)
     _keep(conn, "notes", version, catalog.notes)
@@ -160,6 +159,12 @@ def kept_entry(conn: Connection, name: LogicalName) -> Entry:
     if fault := values.get(names[1]):
         return Entry(None, msgspec.json.decode(fault, type=str))
     return msgspec.json.decode(values[names[0]], type=Entry)
+
+
+def known_spec(conn: Connection, name: LogicalName) -> TableSpec | None:
+    """The table of one entity as it was last learnt, set aside or not; None where it never was."""
+    value = conn.execute(select(_METADATA.c.value).where(_METADATA.c.name == f"entity:{name}")).scalar_one_or_none()
+    return msgspec.json.decode(value, type=Entry).spec if value else None
 
 
 def _keep(conn: Connection, name: str, version: str, value: object) -> None:

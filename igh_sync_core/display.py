@@ -1,7 +1,6 @@
 """How results look in a terminal: tables and progress made with rich. Prints nothing itself."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -48,13 +47,6 @@ def _remarks(report: RunReport) -> Iterator[Text]:
             reasons.setdefault((entity.status, entity.error or entity.reason), []).append(entity.entity)
     for (status, reason), names in reasons.items():
         yield Text(f"{status}: {', '.join(names)}: {reason}", style=_STYLES[status])
-
-
-def dangling_line(finding: Mapping[str, Any]) -> str:
-    """References of one column that lead nowhere, as the run's report has them."""
-    where = f"{finding['table']}.{finding['fk_column']} → {finding['referenced_table']}"
-    samples = ", ".join(finding["sample_ids"])
-    return f"{where}: {finding['dangling_count']} of {finding['total_checked']} dangling, such as {samples}"
 
 
 def finding_lines(verdict: Verdict) -> Iterator[Text]:

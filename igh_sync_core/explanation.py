@@ -130,12 +130,11 @@ def explain_record(config: Config, entities: Sequence[EntityConfig], *, table: s
 
 
 def _known(conn: Connection, entities: Sequence[EntityConfig]) -> Iterator[TableSpec]:
-    """Tables of the entities that the last run was about, which need not be all of them."""
+    """Tables of the entities that any run has learnt, those set aside since included: their rows are still there."""
     for entity in entities:
-        with contextlib.suppress(KeyError):
-            entry = catalog.kept_entry(conn, LogicalName(entity.name))
-            if entry.spec is not None:
-                yield entry.spec
+        spec = catalog.known_spec(conn, LogicalName(entity.name))
+        if spec is not None:
+            yield spec
 
 
 @contextlib.contextmanager

@@ -169,8 +169,12 @@ def _is_repeated(junction: Table) -> ColumnElement[bool]:
 def _stale_options(conn: Connection, specs: Iterable[TableSpec], present: set[str]) -> Iterator[str]:
     """Tables of codes for columns that hold none; judged only where metadata could tell an entity's options."""
     told = set(conn.scalars(select(_LABELS.c.entity).where(_LABELS.c.language != UNKNOWN_LANGUAGE).distinct()))
-    columns = {column.name for spec in specs if spec.logical_name in told for column in spec.columns}
+    known = [spec for spec in specs if spec.logical_name in told]
+    columns = {column.name for spec in known for column in spec.columns}
+    # A field may be a choice in one table and a number in another; one that metadata calls a choice anywhere stays.
     choices = {name for shape in shapes.kept_all(conn).values() for name in shape.options}
+    choices |= {column.name for spec in known for column in spec.choices}
+    choices |= set(conn.scalars(select(_LABELS.c.field).distinct()))
     stale = sorted({optionset_name(name) for name in columns - choices} & present)
     if stale:
         text = f"made from numbers, not from choices: {', '.join(stale)}"

@@ -116,8 +116,15 @@ def with_findings(report: RunReport, findings: Findings, *, tolerance: int = 0) 
         report,
         reference_errors=() if is_tolerated else tuple(map(msgspec.to_builtins, findings.dangling)),
         unchecked_references=tuple(map(msgspec.to_builtins, findings.unchecked)),
-        notes=(*report.notes, *(f"tolerated: {one}" for one in findings.dangling if is_tolerated)),
+        notes=(*report.notes, *_checked(findings), *(f"tolerated: {one}" for one in findings.dangling if is_tolerated)),
     )
+
+
+def _checked(findings: Findings) -> tuple[str, ...]:
+    """What was verified, so that a clean verification can be told from none."""
+    if not findings.relations:
+        return ()
+    return (f"{findings.references} references of {findings.relations} relations checked",)
 
 
 def _count(conn: Connection, relations: Iterable[Relation]) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """What a run did: frozen values, folded from the entities' reports; rendered elsewhere."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -112,6 +113,20 @@ class RunReport(Struct, frozen=True, kw_only=True):
         faults = len(self.validation_errors) + len(self.reference_errors)
         return f"{text}; {faults} findings" if faults else text
 
+    def outcome(self) -> Iterator[tuple[bool, str]]:
+        """What people should know beyond the entities: pairs of whether it is bad, and a line."""
+        for note in self.notes:
+            yield False, f"note: {note}"
+        if self.unchecked_references:
+            targets = sorted({name for one in self.unchecked_references for name in one["targets"]})
+            where = f": {', '.join(targets)}" if targets else ""
+            count = len(self.unchecked_references)
+            yield False, f"not checked: {count} columns, which point at tables that are not copied{where}"
+        for finding in self.validation_errors:
+            yield True, f"{finding['entity']}: {finding['description']}"
+        for finding in self.reference_errors:
+            yield True, dangling_line(finding)
+
     def as_dict(self) -> dict[str, Any]:
         """The mapping that ``sync-dataverse --json`` prints and ``run_sync_workflow`` gives."""
         return {
@@ -128,3 +143,10 @@ class RunReport(Struct, frozen=True, kw_only=True):
             "notes": list(self.notes),
             "entities": [msgspec.to_builtins(report) for report in self.entities],
         }
+
+
+def dangling_line(finding: Mapping[str, Any]) -> str:
+    """References of one column that lead nowhere, as a report has them."""
+    where = f"{finding['table']}.{finding['fk_column']} → {finding['referenced_table']}"
+    samples = ", ".join(finding["sample_ids"])
+    return f"{where}: {finding['dangling_count']} of {finding['total_checked']} dangling, such as {samples}"

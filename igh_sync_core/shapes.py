@@ -15,7 +15,7 @@ from msgspec import Struct
 from sqlalchemy import Column, Connection, Dialect, delete, insert, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Inspector
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import NullType, TypeEngine
 
 from igh_sync_core.control import SyncShape
 from igh_sync_core.model import Kind, OptionKind, TableSpec
@@ -147,7 +147,9 @@ def kept(conn: Connection, table: str) -> Shape | None:
 
 
 def spelled(kind: TypeEngine[Any], dialect: Dialect) -> str:
-    """A type as the engine's DDL spells it: ``VARCHAR(100)``."""
+    """A type as the engine's DDL spells it: ``VARCHAR(100)``; "" for an unknown one, in a column of the user's own."""
+    if isinstance(kind, NullType):
+        return ""
     return str(kind.compile(dialect=dialect))
 
 

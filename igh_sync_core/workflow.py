@@ -33,6 +33,9 @@ from igh_sync_core.run import Run
 from igh_sync_core.sharing import shared_client
 from igh_sync_core.sync import sync_entity
 
+OUTCOME = "igh_sync_core.outcome"
+"""Logger of what a run ends with; a program that shows the report itself may leave it out."""
+
 log = logging.getLogger(__name__)
 
 
@@ -62,7 +65,16 @@ def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Opti
                 options.on_report(report)
             findings = verify_references(run, entities) if options.verify_references else Findings()
     whole = fold(run_id, [*reports, *related], requests=requests, notes=notes, verdict=verdict)
-    return with_findings(whole, findings, tolerance=options.reference_tolerance)
+    whole = with_findings(whole, findings, tolerance=options.reference_tolerance)
+    log_outcome(whole)
+    return whole
+
+
+def log_outcome(report: RunReport) -> None:
+    """Log what people should know beyond the entities: notes, and what the checks found."""
+    outcome = logging.getLogger(OUTCOME)
+    for is_bad, line in report.outcome():
+        outcome.log(logging.ERROR if is_bad else logging.INFO, "%s", line)
 
 
 def new_run_id() -> str:

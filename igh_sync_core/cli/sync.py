@@ -15,12 +15,12 @@ from igh_sync_core.cli import common
 from igh_sync_core.cli.doctor import doctor
 from igh_sync_core.cli.explain import explain
 from igh_sync_core.cli.plan import plan
-from igh_sync_core.display import LiveProgress, dangling_line, progress_display, summary_table
+from igh_sync_core.display import LiveProgress, progress_display, summary_table
 from igh_sync_core.entities import load_optionsets_config
 from igh_sync_core.odata import MAX_PAGE_SIZE
 from igh_sync_core.options import ENTITIES_AT_ONCE, Options
 from igh_sync_core.report import RunReport
-from igh_sync_core.workflow import run_workflow
+from igh_sync_core.workflow import OUTCOME, run_workflow
 
 MOST_AT_ONCE = 52
 """Requests that the service allows one user at a time."""
@@ -93,6 +93,8 @@ def _display(console: Console, total: int) -> Iterator[dict[str, Any]]:
     handler = (
         RichHandler(console=console, show_path=False, show_time=False) if console.is_terminal else _plain_handler()
     )
+    # What the run ends with is printed below its table.
+    handler.addFilter(lambda record: record.name != OUTCOME)
     core = logging.getLogger("igh_sync_core")
     core.addHandler(handler)
     core.setLevel(logging.WARNING if console.is_terminal else logging.INFO)
@@ -120,8 +122,6 @@ def _show(report: RunReport, *, as_json: bool) -> None:
         return
     console = Console(soft_wrap=True)
     console.print(summary_table(report))
-    for note in report.notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
-    for finding in report.reference_errors:
-        console.print(dangling_line(finding), style="red", markup=False, highlight=False)
+    for is_bad, line in report.outcome():
+        console.print(line, style="red" if is_bad else "", markup=False, highlight=False)
     console.print(report.summary(), style="" if report.success else "bold red", markup=False, highlight=False)

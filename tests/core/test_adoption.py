@@ -362,3 +362,21 @@ def test_option_tables_made_from_numbers_are_told_and_never_dropped(adopted: Cal
     assert stale
     assert "_optionset_statecode" not in note
     assert before <= set(ask(path, tables))
+
+
+def test_what_a_file_with_doubles_needs_does_not_reach_other_databases_of_the_process(
+    adopted: Callable[..., Copy], organisation: Organisation, path: Path, tmp_path: Path
+) -> None:
+    copy = adopted(TRACKED)
+    names = ", ".join(name for name in columns_of(path, "vin_diseases") if name != "row_id")
+    ask(path, f"INSERT INTO vin_diseases ({names}) SELECT {names} FROM vin_diseases LIMIT 3")
+    figures(copy)
+
+    for name in ("first.db", "second.db"):
+        fresh = Copy(organisation, {"sqlite_db_path": str(tmp_path / name)}, entities(TRACKED))
+        figures(fresh)
+        figures(fresh)
+        found = ask(
+            tmp_path / name, "SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE '%diseases_open'"
+        )
+        assert found == [("uq_vin_diseases_open",)]

@@ -25,6 +25,7 @@ from igh_sync_core.errors import StoreBusy, StoreError
 
 HEARTBEAT_S = 15
 STALE_AFTER = timedelta(seconds=90)
+HUNG_AFTER = timedelta(minutes=30)
 _LOCK = SyncLock.metadata.tables["_sync_lock"]
 _NAME = "run"
 log = logging.getLogger(__name__)
@@ -127,18 +128,21 @@ def _release(database: Database, run_id: str) -> None:
 
 
 def is_alive(holder: SyncLock, now: datetime) -> bool:
-    """Whether the holder still works: its process, where we can look; else a fresh heartbeat.
+    """Whether the holder still works: its process where we can look, and a heartbeat.
 
-    A living process may be late with its heartbeat: it waits behind long transactions of its own.
+    A process that is there may be late with its heartbeat, since it waits behind long transactions of its own; but
+    not for ever: it may have outlived a run whose lock it could not give back.
 
     Args:
         holder: The lock.
         now: On the database's clock.
     """
-    if holder.host == socket.gethostname() and holder.process:
-        return not processes.is_gone(holder.pid, holder.process)
+    is_here = holder.host == socket.gethostname()
+    if is_here and processes.is_gone(holder.pid, holder.process):
+        return False
+    patience = HUNG_AFTER if is_here and processes.is_there(holder.pid, holder.process) else STALE_AFTER
     # A heartbeat far in the future is one from before the clock was set back.
-    return abs(now - holder.heartbeat) <= STALE_AFTER
+    return abs(now - holder.heartbeat) <= patience
 
 
 def _holder(conn: Connection) -> SyncLock | None:

@@ -38,6 +38,11 @@ def is_gone(pid: int, mark: str | None) -> bool:
     return not _has_number(pid)
 
 
+def is_there(pid: int, mark: str | None) -> bool:
+    """Whether it is certain that the process still lives: the very one, not another of its number."""
+    return mark is not None and birth_mark(pid) == mark
+
+
 def _space(mark: str) -> str:
     return mark.rpartition("/")[0]
 

@@ -1,0 +1,211 @@
+"""What goes wrong with a database: lost, full, read-only, contested; and what is said of it."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from copies import Copy, entities
+from msgspec import Raw
+from sqlalchemy import event, insert, select, text
+from test_versions import NOON, A, loading, record
+
+from igh_sync_core import lock
+from igh_sync_core.choices import Choices, optionset_table
+from igh_sync_core.config import Config
+from igh_sync_core.control import SyncSeen
+from igh_sync_core.database import Database
+from igh_sync_core.errors import DataError, StoreError, StoreUnavailable
+from igh_sync_core.lock import exclusive_run
+from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
+from igh_sync_core.rows import RowCodec
+from igh_sync_core.sandbox import health_organisation
+from igh_sync_core.schema import create_control_tables, create_tables
+
+SEEN = SyncSeen.metadata.tables["_sync_seen"]
+THREADS = 8
+SECRET = "what-a-patient-said"
+KICK = (
+    "select pg_terminate_backend(pid) from pg_stat_activity "
+    "where datname = current_database() and pid <> pg_backend_pid()"
+)
+
+
+@pytest.fixture
+def ready(database: Database) -> Database:
+    create_control_tables(database)
+    return database
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> dict[str, str]:
+    return {"postgres_connection_string": postgres_url}
+
+
+def kick(database: Database) -> None:
+    """End every other session, as a restarted server does."""
+    with database.writing() as conn:
+        conn.execute(text(KICK))
+
+
+def some(count: int, entity: str = "some") -> list[tuple[str, str]]:
+    return [(entity, f"{number} {SECRET}") for number in range(count)]
+
+
+def fill(database: Database, count: int) -> None:
+    with database.writing() as conn:
+        database.load(conn, SEEN, ("entity_name", "key"), some(count))
+
+
+def test_many_threads_and_a_heartbeat_share_one_file(
+    ready: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lock, "HEARTBEAT_S", 0.02)
+
+    def write(number: int) -> None:
+        with ready.connection() as conn:
+            for part in range(20):
+                with ready.transaction(conn):
+                    lock.fence(conn, "mine")
+                    ready.load(conn, SEEN, ("entity_name", "key"), some(50, f"{number} {part}"))
+
+    with exclusive_run(ready, "mine"):
+        in_threads([lambda number=number: write(number) for number in range(THREADS)])
+
+    with ready.writing() as conn:
+        assert len(conn.execute(select(SEEN.c.key)).all()) == THREADS * 20 * 50
+    assert caplog.records == []
+
+
+def in_threads(jobs: list[Callable[[], None]]) -> None:
+    """All at once; the first error of any of them is raised here."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        for done in [pool.submit(job) for job in jobs]:
+            done.result()
+
+
+@pytest.mark.parametrize("how", ["statement", "bulk"])
+def test_a_connection_lost_in_a_transaction_may_be_tried_again(postgres: dict[str, str], how: str) -> None:
+    database = Database(Config("https://org.crm.dynamics.com", "", "", "", **postgres))
+    create_control_tables(database)
+
+    def lose() -> None:
+        with database.writing() as conn:
+            database.load(conn, SEEN, ("entity_name", "key"), some(1))
+            kick(database)
+            if how == "bulk":
+                database.load(conn, SEEN, ("entity_name", "key"), some(1, "other"))
+            else:
+                conn.execute(select(SEEN.c.key))
+
+    with pytest.raises(StoreUnavailable) as lost:
+        lose()
+    assert lost.value.retryable
+    with database.writing() as conn:
+        assert conn.execute(select(SEEN.c.key)).all() == []
+
+
+def test_a_run_that_lost_its_connections_fails_and_the_next_is_fine(postgres: dict[str, str]) -> None:
+    copy = Copy(health_organisation(2_000), postgres, entities("vin_disease"))
+    pages: list[object] = []
+
+    def on_page(progress: object) -> None:
+        pages.append(progress)
+        if len(pages) == 3:
+            kick(copy.database)
+
+    [(_, error)] = copy.sync(page_size=3, on_page=on_page).failed_entities
+    assert "the database is not available" in error
+    assert copy.sync_one().added == copy.organisation.count("vin_disease") - 9
+
+
+def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
+    ready = Database(Config("https://org.crm.dynamics.com", "", "", "", sqlite_db_path=str(tmp_path / "copy.db")))
+    create_control_tables(ready)
+    event.listen(ready.engine, "connect", lambda raw, _: raw.execute("PRAGMA max_page_count = 60"))
+
+    with pytest.raises(StoreError, match="database or disk is full") as full:
+        fill(ready, 100_000)
+    assert not full.value.retryable
+    assert SECRET not in str(full.value)
+
+
+def test_a_read_only_database_is_an_error_that_says_so(ready: Database) -> None:
+    event.listen(ready.engine, "connect", make_read_only)
+
+    with pytest.raises(StoreError, match=r"read-?only") as refused:
+        fill(ready, 1)
+    assert not refused.value.retryable
+
+
+def make_read_only(raw: Any, _record: object) -> None:
+    if isinstance(raw, sqlite3.Connection):
+        raw.execute("PRAGMA query_only = ON")
+    else:
+        raw.read_only = True
+
+
+def test_a_refused_row_is_not_shown(ready: Database) -> None:
+    fill(ready, 1)
+
+    with pytest.raises(StoreError) as refused:
+        fill(ready, 1)
+    assert SECRET not in str(refused.value)
+    assert SECRET not in str(refused.value.__cause__).partition("DETAIL")[0]
+
+    with pytest.raises(StoreError) as refused, ready.writing() as conn:
+        conn.execute(insert(SEEN), [{"entity_name": "some", "key": f"0 {SECRET}"}])
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["straight", "staged"])
+def test_a_value_postgresql_refuses_is_named_and_not_shown(postgres: dict[str, str], new: bool) -> None:
+    spec = TableSpec(
+        LogicalName("sample"),
+        EntitySet("samples"),
+        "sampleid",
+        (Column("sampleid", Kind.GUID), Column("other", Kind.GUID), Column("modifiedon", Kind.DATETIME)),
+    )
+    odd = "not-a-guid-" + "x" * 25
+    with loading(Database(Config("https://org.crm.dynamics.com", "", "", "", **postgres)), spec) as loader:
+        good = A.replace("1", "2")
+        with pytest.raises(DataError) as refused:
+            loader.write(record(good), record(A, other=odd), new=new)
+        assert f"sample {A}: column `other`" in str(refused.value)
+        assert odd not in str(refused.value)
+        assert loader.versions() == []
+
+
+def test_entities_that_share_a_field_do_not_wait_for_each_other_in_a_ring(ready: Database) -> None:
+    fields = ("kind", "mood")
+    specs = [shared(f"entity{number}", fields[:: 1 if number % 2 else -1]) for number in range(THREADS)]
+    with ready.writing() as conn:
+        create_tables(conn, specs)
+
+    def note(number: int) -> None:
+        spec, codec = specs[number], RowCodec(specs[number], ready.kind)
+        with ready.connection() as conn:
+            for page in range(5):
+                numbers = range(page * 20, page * 20 + 20)[:: 1 if number % 2 else -1]
+                rows = [chosen(spec, code) for code in numbers]
+                with ready.transaction(conn):
+                    Choices(conn, spec, 1033).note(codec.decode(rows), NOON)
+
+    in_threads([lambda number=number: note(number) for number in range(THREADS)])
+
+    with ready.writing() as conn:
+        for field in fields:
+            assert sorted(conn.scalars(select(optionset_table(field).c.code))) == list(range(100))
+
+
+def shared(name: str, fields: tuple[str, ...]) -> TableSpec:
+    choices = (Column(field, Kind.INT32, option=OptionKind.PICKLIST) for field in fields)
+    return TableSpec(LogicalName(name), EntitySet(f"{name}s"), "id", (Column("id", Kind.GUID), *choices))
+
+
+def chosen(spec: TableSpec, code: int) -> Raw:
+    record = {"id": f"{code:08d}-0000-0000-0000-000000000000"} | {column.name: code for column in spec.choices}
+    return Raw(json.dumps(record).encode())

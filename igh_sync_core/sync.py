@@ -69,7 +69,7 @@ def sync_entity(run: Run, conn: Connection, spec: TableSpec, plan: Plan) -> Enti
         updated=work.counts.updated,
         closed=work.counts.closed,
         unchanged=work.counts.unchanged,
-        requests=work.channel.requests,
+        requests=work.channel.requests + work.keys_channel.requests,
         seconds=round(time.monotonic() - started, 3),
     )
 
@@ -90,6 +90,8 @@ class _EntitySync:
         self._is_long = self._state.overlap_due  # nobody knows how many pages a baseline before a kill had
         self._sync_time: datetime | None = None
         self.channel = run.open_channel(spec)
+        # Keys are small: they travel in pages as large as the server gives, however wide the table.
+        self.keys_channel = run.client.channel(spec.logical_name, page_size=run.page_size)
         self.counts = Counts()
         self._stored = 0
         self.remarks: list[str] = []
@@ -117,7 +119,7 @@ class _EntitySync:
             )
             self._execute(whole)
             return
-        for at, pairs in enumerate(sweep.pages(self.channel, self._spec, self._root)):
+        for at, pairs in enumerate(sweep.pages(self.keys_channel, self._spec, self._root)):
             with self._run.database.transaction(self._conn):
                 self._history.staging.list_keys(pairs, anew=at == 0)
         found = self._settle_sweep()

@@ -16,6 +16,7 @@ from igh_sync_core.client import Client
 from igh_sync_core.discovery import Hints
 from igh_sync_core.drift import Finding, Severity, Verdict
 from igh_sync_core.entities import EntityConfig
+from igh_sync_core.lock import fence
 from igh_sync_core.model import LogicalName, TableSpec
 from igh_sync_core.run import Run
 
@@ -49,6 +50,7 @@ def prepare(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> Prepare
     specs = [entry.spec for entry in known.entries.values() if entry.spec]
     now = run.organisation.server_time
     with run.database.writing() as conn:
+        fence(conn, run.run_id)
         adopted = adoption.adopt(conn, specs, entities, now=now)
         verdict = drift.compare(conn, entities, known)
         sound = _sound(known, verdict)
@@ -74,6 +76,7 @@ def _learn(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> tuple[Ca
     names = [LogicalName(entity.name) for entity in entities]
     version = version_of(run.organisation.metadata_version, hints)
     with run.database.writing() as conn:
+        fence(conn, run.run_id)
         known = catalog.kept(conn, names, version)
     if known is not None and not _may_read_more(run.client, known):
         return known, int(known.is_without_definitions)
@@ -81,6 +84,7 @@ def _learn(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> tuple[Ca
     readable = [name for name, entry in known.entries.items() if entry.has_options]
     now, language = run.organisation.server_time, run.organisation.language
     with run.database.writing() as conn:
+        fence(conn, run.run_id)
         catalog.keep(conn, known, version)
         choices.record(conn, readable, known.options, now=now, language=language)
     return known, requests

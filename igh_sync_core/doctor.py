@@ -22,7 +22,7 @@ from igh_sync_core.config import Config
 from igh_sync_core.control import SyncLock
 from igh_sync_core.database import Database
 from igh_sync_core.entities import EntityConfig
-from igh_sync_core.errors import AuthError, ConfigError, RequestRejected, SourceError, SyncError
+from igh_sync_core.errors import AuthError, ConfigError, SourceError, SyncError
 from igh_sync_core.inspection import reading
 from igh_sync_core.lock import is_alive
 from igh_sync_core.metadata.listing import entity_url as definition_url
@@ -73,8 +73,10 @@ class _Privilege(Struct, rename="pascal"):
 
     @property
     def rank(self) -> int:
-        """Depth as a number, 3 for the whole organisation."""
-        return self.depth if isinstance(self.depth, int) else _DEPTHS.index(self.depth)
+        """Depth as a number, 3 for the whole organisation; a depth of another kind counts as the least."""
+        if isinstance(self.depth, int):
+            return self.depth if 0 <= self.depth < len(_DEPTHS) else 0
+        return _DEPTHS.index(self.depth) if self.depth in _DEPTHS else 0
 
 
 class _Held(Struct, rename="pascal"):
@@ -124,7 +126,12 @@ def _source(client: Client, entities: Sequence[EntityConfig]) -> Iterator[Check]
         remedy = "see that DATAVERSE_API_URL is the address of an environment, and that the network lets you there"
         yield Check("login", Status.FAILED, str(exc), remedy)
         return
-    user = msgspec.json.decode(reply.body, type=_User).user_id
+    try:
+        user = msgspec.json.decode(reply.body, type=_User).user_id
+    except msgspec.DecodeError:
+        remedy = "see that DATAVERSE_API_URL leads to the environment itself, not to a proxy or a portal"
+        yield Check("login", Status.FAILED, "the address answers with something else than a Dataverse", remedy)
+        return
     yield Check("login", Status.OK, f"a token for {client.config.origin} was given and accepted")
     yield Check("application user", Status.OK, f"systemuser {user}")
     yield _clock(reply.server_date)
@@ -170,7 +177,7 @@ class _Visit:
     def _metadata(self, entities: Sequence[EntityConfig]) -> Check:
         try:
             self._channel.get(self._root + metadata.options_url(LogicalName(entities[0].name), OptionKind.STATE))
-        except RequestRejected as exc:
+        except SourceError as exc:
             if exc.status == HTTPStatus.NOT_FOUND:
                 return Check("metadata", Status.OK, "definitions may be read")
             remedy = "give its role read on Entity, Attribute and Relationship (tab Customization)"
@@ -182,7 +189,7 @@ class _Visit:
         url = f"{self._root}systemusers({self._user})/Microsoft.Dynamics.CRM.RetrieveUserPrivileges()"
         try:
             held = msgspec.json.decode(self._channel.get(url).body, type=_Held)
-        except (RequestRejected, msgspec.DecodeError):
+        except (SourceError, msgspec.DecodeError):
             return None
         ranks: dict[str, int] = {}
         for one in held.role_privileges:
@@ -205,11 +212,12 @@ class _Visit:
         for wanted in _SELECTS:
             try:
                 reply = self._channel.get(f"{self._root}{definition_url(entity.name)}?$select={wanted}")
-            except RequestRejected as exc:
+                return msgspec.json.decode(reply.body, type=_Table)
+            except SourceError as exc:
                 if exc.status == HTTPStatus.NOT_FOUND:
                     return None
-            else:
-                return msgspec.json.decode(reply.body, type=_Table)
+            except msgspec.DecodeError:
+                continue
         return _Table(entity.api_name)
 
     def _read(self, entity: EntityConfig, table: _Table) -> Check:
@@ -217,8 +225,12 @@ class _Visit:
         url = entity_url(self._root, table.entity_set_name or entity.api_name, select=select_key, top=1)
         try:
             self._channel.get(url)
-        except RequestRejected as exc:
-            remedy = f"give the role of the application user read on {entity.name}, at organization level"
+        except SourceError as exc:
+            remedy = (
+                "try again later"
+                if exc.retryable
+                else f"give the role of the application user read on {entity.name}, at organization level"
+            )
             return Check(f"{entity.name}: read", Status.FAILED, str(exc), remedy)
         return Check(f"{entity.name}: read", Status.OK, "may be read")
 
@@ -228,8 +240,11 @@ def _depth(entity: EntityConfig, table: _Table, held: dict[str, int]) -> Check |
     reading_it = next((one for one in table.privileges if one.privilege_type == "Read"), None)
     if reading_it is None or not held:
         return None
-    rank = held.get(reading_it.privilege_id, 0)
-    name, text = f"{entity.name}: read depth", f"its role reads at depth {_DEPTHS[rank]}"
+    name = f"{entity.name}: read depth"
+    if reading_it.privilege_id not in held:
+        return Check(name, Status.WARNING, "its role has no read privilege of its own", "read at organization level")
+    rank = held[reading_it.privilege_id]
+    text = f"its role reads at depth {_DEPTHS[rank]}"
     if rank == len(_DEPTHS) - 1:
         return Check(name, Status.OK, text)
     return Check(name, Status.WARNING, f"{text}: other records are hidden", "read at organization level")

@@ -20,7 +20,7 @@ from igh_sync_core.catalog import Catalog
 from igh_sync_core.client import Client
 from igh_sync_core.config import Config
 from igh_sync_core.control import CONTROL, SyncState
-from igh_sync_core.database import Database
+from igh_sync_core.database import Database, store_errors
 from igh_sync_core.discovery import Hints
 from igh_sync_core.drift import Verdict
 from igh_sync_core.entities import EntityConfig
@@ -46,6 +46,7 @@ class Forecast(Struct, frozen=True, kw_only=True):
             only the changes come.
         requests: Data requests expected at least; None where it depends on what other tables point at.
         ddl: Statements that would be executed, in their order.
+        error: Why a run would fail on it; "" where nothing tells so.
     """
 
     entity: str
@@ -56,6 +57,7 @@ class Forecast(Struct, frozen=True, kw_only=True):
     rows: int | None = None
     requests: int | None = None
     ddl: tuple[str, ...] = ()
+    error: str = ""
 
 
 class Outlook(Struct, frozen=True, kw_only=True):
@@ -70,6 +72,11 @@ class Outlook(Struct, frozen=True, kw_only=True):
     entities: tuple[Forecast, ...]
     verdict: Verdict
     notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing tells that a run would fail."""
+        return self.verdict.passed and not any(forecast.error for forecast in self.entities)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -172,7 +179,8 @@ class _Oracle:
         try:
             chosen = strategy.choose(spec, entity)
         except SchemaError as exc:
-            return Forecast(entity=entity.name, table=spec.entity_set, reason=str(exc), ddl=ddl)
+            why = str(exc)
+            return Forecast(entity=entity.name, table=spec.entity_set, reason=why, ddl=ddl, error=why)
         told = Forecast(
             entity=entity.name, table=spec.entity_set, strategy=chosen.strategy, reason=chosen.reason, ddl=ddl
         )
@@ -241,6 +249,8 @@ def reading(config: Config) -> Iterator[Connection]:
         event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
     else:
         engine = create_engine("sqlite://")
-    with engine.connect() as conn:
-        yield conn
-    engine.dispose()
+    try:
+        with store_errors(), engine.connect() as conn:
+            yield conn
+    finally:
+        engine.dispose()

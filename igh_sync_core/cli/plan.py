@@ -28,7 +28,7 @@ def plan(argv: Sequence[str]) -> int:
         sys.stdout.write(json.dumps(outlook.as_dict(), indent=2) + "\n")
     else:
         _show(outlook, with_ddl=arguments.ddl)
-    return 0 if outlook.verdict.passed else 1
+    return 0 if outlook.passed else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,6 +49,9 @@ def _show(outlook: Outlook, *, with_ddl: bool) -> None:
     console.print(plan_table(outlook))
     for line in finding_lines(outlook.verdict):
         console.print(line)
+    for forecast in outlook.entities:
+        if forecast.error:
+            console.print(f"error: {forecast.error}", style="red", markup=False, highlight=False)
     for note in outlook.notes:
         console.print(f"note: {note}", markup=False)
     if with_ddl:

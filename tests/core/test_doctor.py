@@ -153,3 +153,34 @@ def test_a_postgresql_that_is_not_there_is_told(copy: Copy) -> None:
     check = examine(copy)["database"]
 
     assert (check.status, "nobody@" in check.text) == (Status.FAILED, False)
+
+
+@pytest.mark.parametrize("depth", ["RecordFilter", 4, -1])
+def test_a_depth_nobody_knows_counts_as_the_least(copy: Copy, depth: str | int) -> None:
+    found = examine(copy, with_privileges(copy, depth))
+
+    assert found["vin_disease: read depth"].status is Status.WARNING
+
+
+def answering(copy: Copy, part: str, reply: httpx.Response) -> Callable[[Config], Client]:
+    """An environment that gives one answer of its own to every address holding *part*."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        return reply if part in request.url.path else copy.sandbox.handle(request)
+
+    return lambda config: Client(config, transport=httpx.MockTransport(handle), pace=IMPATIENT)
+
+
+def test_one_table_that_stays_away_leaves_the_other_lines_standing(copy: Copy) -> None:
+    found = examine(copy, answering(copy, "/vin_diseases", httpx.Response(503)))
+
+    assert found["vin_disease: read"].status is Status.FAILED
+    assert found["vin_rdpriority: read"].status is Status.OK
+    assert found["database"].status is Status.OK
+
+
+def test_an_address_that_answers_with_a_page_for_people_is_told(copy: Copy) -> None:
+    found = examine(copy, answering(copy, "/WhoAmI", httpx.Response(200, text="<html>sign in</html>")))
+
+    assert found["login"].status is Status.FAILED
+    assert found["database"].status is Status.OK

@@ -11,6 +11,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from igh_sync_core import errors, inspection
+from igh_sync_core.config import Config
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.inspection import Forecast, Outlook
 from igh_sync_core.sandbox import Organisation, health_organisation
@@ -120,3 +121,20 @@ def test_the_plan_reads_as_json(copy: Copy) -> None:
 
     assert [Forecast(**one).entity for one in told["entities"]] == [one.name for one in copy.selection]
     assert told["verdict"]["passed"]
+
+
+def test_a_run_that_will_certainly_fail_is_foretold_as_failing(copy: Copy) -> None:
+    copy.selection = [replace(one, strategy="delta") if one.name == UNTRACKED else one for one in copy.selection]
+
+    outlook = plan(copy)
+    assert not outlook.passed
+    assert [one.entity for one in outlook.entities if one.error] == [UNTRACKED]
+
+
+def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(b"SQLite format 3\0" + b"\1" * 5_000)
+    config = Config("https://org.crm.dynamics.com", "id", "secret", "", sqlite_db_path=str(damaged))
+
+    with pytest.raises(errors.StoreError), inspection.reading(config) as conn:
+        inspect(conn).get_table_names()

@@ -25,7 +25,7 @@ from igh_sync_core.errors import DataError
 from igh_sync_core.model import Organisation, TableSpec
 from igh_sync_core.odata import MAX_CONDITIONS, Page, datetime_literal, entity_url
 from igh_sync_core.strategy import ADDRESS_CHANGED, OVERLAP, Strategy, why_expired
-from igh_sync_core.sync import split_page
+from igh_sync_core.tombstones import split_page
 
 
 class FeedKind(StrEnum):

@@ -6,14 +6,10 @@ covers it in one transaction (law 1). A kill between two pages loses nothing: th
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
 
-import msgspec
-from msgspec import Raw, Struct, field
 from sqlalchemy import Connection
 
 from igh_sync_core import checkpoint, strategy, sweep
@@ -29,20 +25,11 @@ from igh_sync_core.rows import Batch, RowCodec
 from igh_sync_core.run import Progress, Run
 from igh_sync_core.strategy import Plan, Read, ReadKind
 from igh_sync_core.tables import entity_tables
+from igh_sync_core.tombstones import split_page
 from igh_sync_core.versions import History
 
 _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
 log = logging.getLogger(__name__)
-
-
-class _DeltaEntry(Struct):
-    """A tombstone says so by a context of its own; a record's own columns named ``id`` or ``reason`` do not matter."""
-
-    context: str = field(name="@odata.context", default="")
-    id: Any = None
-
-
-_ENTRY = msgspec.json.Decoder(_DeltaEntry)
 
 
 def sync_entity(run: Run, conn: Connection, spec: TableSpec, plan: Plan) -> EntityReport:
@@ -308,30 +295,3 @@ def _check_end(read: Read, page: Page) -> None:
     if is_tracked and page.next_link is None and page.delta_link is None:
         msg = "a page has neither a next link nor a delta link, so nothing tells whether the read is complete"
         raise ProtocolViolation(msg, url=read.url.partition("?")[0])
-
-
-def split_page(page: Page, key: str) -> tuple[Sequence[Raw], list[str]]:
-    """Records and the keys of tombstones, which a delta answer mixes in one list.
-
-    A record behind a tombstone of the same key is back: the later entry counts.
-
-    Args:
-        page: Any page.
-        key: Property that identifies a record.
-
-    Returns:
-        The records in the server's order, and keys in lower case; no keys unless the page is part of a delta (law 3).
-    """
-    if not page.is_delta:
-        return page.value, []
-    records: list[Raw] = []
-    deleted: dict[str, None] = {}
-    for raw in page.value:
-        entry = _ENTRY.decode(raw)
-        if entry.context.endswith("$deletedEntity"):
-            deleted[str(entry.id).lower()] = None
-            continue
-        records.append(raw)
-        if deleted:
-            deleted.pop(str(msgspec.json.decode(raw).get(key)).lower(), None)
-    return records, list(deleted)

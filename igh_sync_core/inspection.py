@@ -235,7 +235,8 @@ def reading(config: Config) -> Iterator[Connection]:
     """A connection that cannot write; an empty database stands in for a SQLite file that is not there yet.
 
     Raises:
-        StoreUnavailable: The database cannot be reached.
+        StoreUnavailable: The database cannot be reached, or is locked.
+        StoreError: It refused a statement, or its file is damaged.
         ConfigError: The file is none of SQLite's.
     """
     path = Path(config.sqlite_db_path or "dataverse.db").expanduser()
@@ -245,7 +246,7 @@ def reading(config: Config) -> Iterator[Connection]:
         return
     if path.exists():
         Database(config)
-        engine = create_engine(f"sqlite:///{path.absolute()}", poolclass=NullPool)
+        engine = create_engine(f"sqlite:///{path.absolute()}", poolclass=NullPool, hide_parameters=True)
         event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
     else:
         engine = create_engine("sqlite://")

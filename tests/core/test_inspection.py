@@ -1,6 +1,8 @@
 """Looking without touching: the schema check and the plan, on both engines."""
 
+import contextlib
 import json
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +86,33 @@ def test_a_connection_for_looking_cannot_write(copy: Copy) -> None:
     copy.sync()
     with inspection.reading(copy.config) as conn, pytest.raises((DBAPIError, errors.StoreError)):
         conn.execute(text("DELETE FROM vin_diseases"))
+
+
+@pytest.fixture
+def stored(organisation: Organisation, tmp_path: Path) -> tuple[Copy, Path]:
+    """A copy in a file, and that file."""
+    path = tmp_path / "copy.db"
+    made = Copy(organisation, {"sqlite_db_path": str(path)}, entities(WHOLE))
+    made.sync()
+    return made, path
+
+
+def test_a_locked_file_is_an_error_of_ours(stored: tuple[Copy, Path]) -> None:
+    copy, path = stored
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(errors.StoreUnavailable, match="locked"):
+            plan(copy)
+
+
+def test_a_damaged_file_is_an_error_of_ours(stored: tuple[Copy, Path]) -> None:
+    copy, path = stored
+    path.write_bytes(path.read_bytes()[:9_000])
+
+    with pytest.raises(errors.StoreError, match="malformed"):
+        inspection.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox))
 
 
 def test_a_plan_shows_what_a_change_of_metadata_leads_to(copy: Copy, organisation: Organisation) -> None:

@@ -1,11 +1,6 @@
-"""Is everything in order? One line per thing that a run needs, each with its remedy; only asks, changes nothing.
+"""Is everything in order? One line per thing that a run needs, each with its remedy; only asks, changes nothing."""
 
-Read depth: a role that reads less than the whole organisation hides records without an error, and change tracking
-needs the whole organisation anyway. Source of the depths:
-https://learn.microsoft.com/power-apps/developer/data-platform/webapi/reference/retrieveuserprivileges
-"""
-
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -16,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import func, inspect, select
 
-from igh_sync_core import metadata
+from igh_sync_core import metadata, privileges
 from igh_sync_core.client import Client
 from igh_sync_core.config import Config
 from igh_sync_core.control import SyncLock
@@ -28,6 +23,7 @@ from igh_sync_core.lock import is_alive
 from igh_sync_core.metadata.listing import entity_url as definition_url
 from igh_sync_core.model import LogicalName, OptionKind
 from igh_sync_core.odata import entity_url
+from igh_sync_core.privileges import Privilege
 
 CLOCK_WARNING = timedelta(seconds=60)
 CLOCK_FAILURE = timedelta(minutes=5)
@@ -35,7 +31,15 @@ CLOCK_FAILURE = timedelta(minutes=5)
 
 _AT_ONCE = 8
 _LOCK = SyncLock.metadata.tables["_sync_lock"]
-_DEPTHS = ("Basic", "Local", "Deep", "Global")
+
+
+_READ_EVERYTHING = "give its role read at organization level"
+_READ_DEFINITIONS = (
+    "give its role prvReadEntity, prvReadAttribute, prvReadRelationship and prvReadOptionSet, at any depth "
+    "(tab Customization: Entity, Attribute, Relationship, Option Set)"
+)
+_SERVER_FAILS = "nothing is wrong on this side: try again in some minutes; if it stays so, ask Microsoft's support"
+_ASK_WHY = "the server's words say why; nothing else is affected"
 
 
 class Status(StrEnum):
@@ -66,29 +70,12 @@ class _User(Struct, rename="pascal"):
     user_id: str
 
 
-class _Privilege(Struct, rename="pascal"):
-    privilege_id: str
-    depth: str | int = "Basic"
-    privilege_type: str = ""
-
-    @property
-    def rank(self) -> int:
-        """Depth as a number, 3 for the whole organisation; a depth of another kind counts as the least."""
-        if isinstance(self.depth, int):
-            return self.depth if 0 <= self.depth < len(_DEPTHS) else 0
-        return _DEPTHS.index(self.depth) if self.depth in _DEPTHS else 0
-
-
-class _Held(Struct, rename="pascal"):
-    role_privileges: tuple[_Privilege, ...] = ()
-
-
 class _Table(Struct, rename="pascal"):
     entity_set_name: str | None = None
     primary_id_attribute: str | None = None
     change_tracking_enabled: bool | None = None
     is_intersect: bool | None = None
-    privileges: tuple[_Privilege, ...] = ()
+    privileges: tuple[Privilege, ...] = ()
 
 
 _SELECTS = (
@@ -123,8 +110,8 @@ def _source(client: Client, entities: Sequence[EntityConfig]) -> Iterator[Check]
         yield Check("login", Status.FAILED, str(exc), _remedy_of_login(exc))
         return
     except SourceError as exc:
-        remedy = "see that DATAVERSE_API_URL is the address of an environment, and that the network lets you there"
-        yield Check("login", Status.FAILED, str(exc), remedy)
+        address = "see that DATAVERSE_API_URL is the address of an environment, and that the network lets you there"
+        yield Check("login", Status.FAILED, str(exc), _SERVER_FAILS if _is_servers_fault(exc) else address)
         return
     try:
         user = msgspec.json.decode(reply.body, type=_User).user_id
@@ -166,46 +153,30 @@ class _Visit:
     def checks(self, entities: Sequence[EntityConfig]) -> Iterator[Check]:
         """Metadata, then each entity, several asked at once."""
         yield self._metadata(entities)
-        held = self._held()
+        held = privileges.ask_held(self._channel, self._root, self._user)
         if held is None:
             text = "the roles of the application user cannot be read, so nobody knows whether records are hidden"
-            yield Check("read depth", Status.WARNING, text, "see that its role reads at organization level")
+            yield Check("read depth", Status.WARNING, text, _READ_EVERYTHING)
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="doctor") as pool:
-            for found in pool.map(lambda entity: list(self._entity(entity, held or {})), entities):
+            for found in pool.map(lambda entity: list(self._entity(entity, held)), entities):
                 yield from found
 
     def _metadata(self, entities: Sequence[EntityConfig]) -> Check:
         try:
             self._channel.get(self._root + metadata.options_url(LogicalName(entities[0].name), OptionKind.STATE))
         except SourceError as exc:
-            if exc.status == HTTPStatus.NOT_FOUND:
-                return Check("metadata", Status.OK, "definitions may be read")
-            remedy = "give its role read on Entity, Attribute and Relationship (tab Customization)"
-            return Check("metadata", Status.WARNING, f"labels come from records alone: {exc}", remedy)
+            return _without_definitions(exc)
         return Check("metadata", Status.OK, "definitions, columns and option sets may be read")
 
-    def _held(self) -> dict[str, int] | None:
-        """Depth of each privilege the user holds by its id; None where that is not told."""
-        url = f"{self._root}systemusers({self._user})/Microsoft.Dynamics.CRM.RetrieveUserPrivileges()"
-        try:
-            held = msgspec.json.decode(self._channel.get(url).body, type=_Held)
-        except (SourceError, msgspec.DecodeError):
-            return None
-        ranks: dict[str, int] = {}
-        for one in held.role_privileges:
-            ranks[one.privilege_id] = max(one.rank, ranks.get(one.privilege_id, 0))
-        return ranks
-
-    def _entity(self, entity: EntityConfig, held: dict[str, int]) -> Iterator[Check]:
+    def _entity(self, entity: EntityConfig, held: Mapping[str, Privilege] | None) -> Iterator[Check]:
         table = self._table(entity)
         if table is None:
             yield Check(entity.name, Status.WARNING, "not in the environment", "check its name, or leave it out")
             return
         yield self._read(entity, table)
-        if (depth := _depth(entity, table, held)) is not None:
-            yield depth
-        if table.change_tracking_enabled is not None:
-            yield _tracking(entity, table)
+        if held is not None:
+            yield _depth(entity, table, held)
+        yield _tracking(entity, table)
 
     def _table(self, entity: EntityConfig) -> _Table | None:
         """What its definition tells; nothing but its name where definitions may not be read; None if there is none."""
@@ -226,32 +197,59 @@ class _Visit:
         try:
             self._channel.get(url)
         except SourceError as exc:
-            remedy = (
-                "try again later"
-                if exc.retryable
-                else f"give the role of the application user read on {entity.name}, at organization level"
-            )
-            return Check(f"{entity.name}: read", Status.FAILED, str(exc), remedy)
+            return Check(f"{entity.name}: read", Status.FAILED, str(exc), _remedy_of_read(entity, exc))
         return Check(f"{entity.name}: read", Status.OK, "may be read")
 
 
-def _depth(entity: EntityConfig, table: _Table, held: dict[str, int]) -> Check | None:
-    """How much of the table the user sees; None where nobody told."""
-    reading_it = next((one for one in table.privileges if one.privilege_type == "Read"), None)
-    if reading_it is None or not held:
-        return None
+def _is_servers_fault(exc: SourceError) -> bool:
+    """Whether the environment itself failed or is busy, so that no right and no setting would mend it."""
+    is_failing = exc.status is not None and exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return is_failing or (exc.retryable and exc.status is not None)
+
+
+def _without_definitions(exc: SourceError) -> Check:
+    """What a refused or failed question for definitions means for a run: see ``discovery``."""
+    if exc.status == HTTPStatus.NOT_FOUND:
+        return Check("metadata", Status.OK, "definitions may be read")
+    if _is_servers_fault(exc) or exc.status is None:
+        return Check("metadata", Status.FAILED, f"the server does not give definitions: {exc}", _SERVER_FAILS)
+    text = f"labels come from records alone: {exc}"
+    if exc.status == HTTPStatus.FORBIDDEN:
+        return Check("metadata", Status.WARNING, text, _READ_DEFINITIONS)
+    return Check("metadata", Status.WARNING, text, _ASK_WHY)
+
+
+def _remedy_of_read(entity: EntityConfig, exc: SourceError) -> str:
+    if _is_servers_fault(exc) or exc.status is None:
+        return _SERVER_FAILS
+    if exc.status == HTTPStatus.FORBIDDEN:
+        return f"give the role of the application user read on {entity.name}, at organization level"
+    return "leave the table out if the Web API offers no list of its records"
+
+
+def _depth(entity: EntityConfig, table: _Table, held: Mapping[str, Privilege]) -> Check:
+    """How much of the table the user sees."""
     name = f"{entity.name}: read depth"
-    if reading_it.privilege_id not in held:
-        return Check(name, Status.WARNING, "its role has no read privilege of its own", "read at organization level")
-    rank = held[reading_it.privilege_id]
-    text = f"its role reads at depth {_DEPTHS[rank]}"
-    if rank == len(_DEPTHS) - 1:
+    reading_it = next((one for one in table.privileges if one.privilege_type == "Read"), None)
+    if reading_it is None:
+        return Check(name, Status.WARNING, "unknown: the environment names no read privilege for it", _READ_EVERYTHING)
+    mine = held.get(reading_it.privilege_id)
+    if mine is None:
+        return Check(name, Status.WARNING, "its role has no read privilege of its own", _READ_EVERYTHING)
+    if not mine.is_known:
+        text = f"unknown: its role reads at a depth told as {mine.depth!r}, so nobody knows whether records are hidden"
+        return Check(name, Status.WARNING, text, _READ_EVERYTHING)
+    text = f"its role reads at depth {mine.name}"
+    if mine.is_everything:
         return Check(name, Status.OK, text)
-    return Check(name, Status.WARNING, f"{text}: other records are hidden", "read at organization level")
+    return Check(name, Status.WARNING, f"{text}: other records are hidden", _READ_EVERYTHING)
 
 
 def _tracking(entity: EntityConfig, table: _Table) -> Check:
     name = f"{entity.name}: change tracking"
+    if table.change_tracking_enabled is None:
+        text = "unknown, since its definition cannot be read; it counts as off"
+        return Check(name, Status.WARNING, text, "see the line on metadata")
     if table.change_tracking_enabled:
         return Check(name, Status.OK, "on")
     if table.is_intersect:

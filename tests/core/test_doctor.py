@@ -1,6 +1,6 @@
 """Each line of the doctor, when all is well and when it is not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,15 +39,16 @@ def examine(copy: Copy, connect: Callable[[Config], Client] | None = None) -> di
     }
 
 
-def with_privileges(copy: Copy, depth: str | int) -> Callable[[Config], Client]:
-    """An environment that tells privileges, as real ones do."""
+def with_privileges(
+    copy: Copy, *depths: str | int, of_table: Sequence[dict[str, str]] = (READ,)
+) -> Callable[[Config], Client]:
+    """An environment that tells privileges, as real ones do: the user's, one per depth, and those of tables."""
 
     def handle(request: httpx.Request) -> httpx.Response:
         if "RetrieveUserPrivileges" in request.url.path:
-            held = [{"Depth": "Basic", **READ}, {"Depth": depth, **READ}]
-            return httpx.Response(200, json={"RolePrivileges": held})
+            return httpx.Response(200, json={"RolePrivileges": [{"Depth": depth, **READ} for depth in depths]})
         if "Privileges" in str(request.url.params):
-            found: dict[str, Any] = {"Privileges": [READ], "EntitySetName": "vin_diseases"}
+            found: dict[str, Any] = {"Privileges": list(of_table), "EntitySetName": "vin_diseases"}
             return httpx.Response(200, json=found)
         return copy.sandbox.handle(request)
 
@@ -68,7 +69,7 @@ def test_all_is_well(copy: Copy) -> None:
     ("depth", "status"), [("Global", Status.OK), (3, Status.OK), ("Deep", Status.WARNING), ("Basic", Status.WARNING)]
 )
 def test_a_role_that_does_not_see_everything_is_told(copy: Copy, depth: str | int, status: Status) -> None:
-    found = examine(copy, with_privileges(copy, depth))
+    found = examine(copy, with_privileges(copy, "Basic", depth))
 
     check = found["vin_disease: read depth"]
     assert check.status is status
@@ -109,6 +110,8 @@ def test_rights_that_are_missing_are_named_with_their_remedy(copy: Copy) -> None
     found = examine(copy)
 
     assert found["metadata"].status is Status.WARNING
+    assert "prvReadEntity" in found["metadata"].remedy
+    assert "unknown" in found["vin_disease: change tracking"].text
     assert found["vin_disease: read"].status is Status.FAILED
     assert "read on vin_disease" in found["vin_disease: read"].remedy
     assert found["vin_rdpriority: read"].status is Status.OK
@@ -156,10 +159,31 @@ def test_a_postgresql_that_is_not_there_is_told(copy: Copy) -> None:
 
 
 @pytest.mark.parametrize("depth", ["RecordFilter", 4, -1])
-def test_a_depth_nobody_knows_counts_as_the_least(copy: Copy, depth: str | int) -> None:
-    found = examine(copy, with_privileges(copy, depth))
+def test_a_depth_nobody_knows_is_said_to_be_unknown(copy: Copy, depth: str | int) -> None:
+    check = examine(copy, with_privileges(copy, depth))["vin_disease: read depth"]
 
-    assert found["vin_disease: read depth"].status is Status.WARNING
+    assert (check.status, check.remedy) == (Status.WARNING, "give its role read at organization level")
+    assert f"unknown: its role reads at a depth told as {depth!r}" in check.text
+    assert "Basic" not in check.text
+
+
+def test_a_known_depth_counts_beside_an_unknown_one(copy: Copy) -> None:
+    check = examine(copy, with_privileges(copy, "Global", "RecordFilter"))["vin_disease: read depth"]
+
+    assert (check.status, check.text) == (Status.OK, "its role reads at depth Global")
+
+
+def test_a_user_without_any_privilege_gets_a_line_on_depth(copy: Copy) -> None:
+    check = examine(copy, with_privileges(copy))["vin_disease: read depth"]
+
+    assert (check.status, bool(check.remedy)) == (Status.WARNING, True)
+    assert check.text == "its role has no read privilege of its own"
+
+
+def test_a_table_that_names_no_privilege_gets_a_line_on_depth(copy: Copy) -> None:
+    check = examine(copy, with_privileges(copy, "Global", of_table=()))["vin_disease: read depth"]
+
+    assert (check.status, "unknown" in check.text, bool(check.remedy)) == (Status.WARNING, True, True)
 
 
 def answering(copy: Copy, part: str, reply: httpx.Response) -> Callable[[Config], Client]:
@@ -169,6 +193,35 @@ def answering(copy: Copy, part: str, reply: httpx.Response) -> Callable[[Config]
         return reply if part in request.url.path else copy.sandbox.handle(request)
 
     return lambda config: Client(config, transport=httpx.MockTransport(handle), pace=IMPATIENT)
+
+
+@pytest.mark.parametrize("status", [500, 501, 503])
+def test_a_server_that_fails_on_definitions_is_no_question_of_rights(copy: Copy, status: int) -> None:
+    check = examine(copy, answering(copy, "/EntityDefinitions", httpx.Response(status)))["metadata"]
+
+    assert (check.status, "try again" in check.remedy) == (Status.FAILED, True), "a run would fail there, too"
+    assert "role" not in check.remedy
+    assert str(status) in check.text
+
+
+def test_definitions_refused_for_another_reason_than_rights_are_told_as_that(copy: Copy) -> None:
+    check = examine(copy, answering(copy, "/EntityDefinitions", httpx.Response(400, text="what?")))["metadata"]
+
+    assert (check.status, "role" in check.remedy, "what?" in check.text) == (Status.WARNING, False, True)
+
+
+@pytest.mark.parametrize("status", [500, 501, 503])
+def test_a_server_that_fails_at_login_is_not_said_to_have_a_wrong_address(copy: Copy, status: int) -> None:
+    check = examine(copy, answering(copy, "/WhoAmI", httpx.Response(status)))["login"]
+
+    assert (check.status, "try again" in check.remedy) == (Status.FAILED, True)
+
+
+@pytest.mark.parametrize(("status", "word"), [(501, "try again"), (404, "leave the table out"), (403, "give the role")])
+def test_each_refusal_of_a_table_has_its_own_remedy(copy: Copy, status: int, word: str) -> None:
+    check = examine(copy, answering(copy, "/vin_diseases", httpx.Response(status)))["vin_disease: read"]
+
+    assert (check.status, word in check.remedy) == (Status.FAILED, True)
 
 
 def test_one_table_that_stays_away_leaves_the_other_lines_standing(copy: Copy) -> None:

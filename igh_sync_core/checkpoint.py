@@ -6,7 +6,7 @@ together (law 1).
 
 from datetime import datetime
 
-from sqlalchemy import Connection, Text, cast, delete, exists, func, insert, literal, select, update
+from sqlalchemy import Connection, Text, cast, delete, exists, func, insert, inspect, literal, select, update
 from sqlalchemy.sql import ColumnElement
 
 from igh_sync_core.control import SyncLog, SyncSeen, SyncState
@@ -24,6 +24,25 @@ def read(conn: Connection, spec: TableSpec) -> SyncState:
     """How far the entity has come; a pending state where nothing is known."""
     row = conn.execute(select(_STATE).where(_STATE.c.entity_name == spec.entity_set)).mappings().one_or_none()
     return SyncState.model_validate(dict(row)) if row else SyncState(entity_name=spec.entity_set)
+
+
+def glimpse(conn: Connection, *names: str) -> SyncState:
+    """How far the entity has come, in a database of whatever age; a pending state where nothing is known.
+
+    Args:
+        conn: Any database: the table may lack columns, or be missing.
+        names: Under which it may stand there, the first that is found counts.
+    """
+    inspector = inspect(conn)
+    nothing = SyncState(entity_name=names[0])
+    if not inspector.has_table(_STATE.name):
+        return nothing
+    present = {column["name"] for column in inspector.get_columns(_STATE.name)}
+    columns = [column for column in _STATE.columns if column.name in present]
+    found = conn.execute(select(*columns).where(_STATE.c.entity_name.in_(names))).mappings()
+    by_name = {str(row["entity_name"]): dict(row) for row in found}
+    row = next((by_name[name] for name in names if name in by_name), dict[str, object]())
+    return nothing.model_copy(update={name: value for name, value in row.items() if value is not None})
 
 
 def write(conn: Connection, state: SyncState) -> None:

@@ -26,23 +26,16 @@ def read(conn: Connection, spec: TableSpec) -> SyncState:
     return SyncState.model_validate(dict(row)) if row else SyncState(entity_name=spec.entity_set)
 
 
-def glimpse(conn: Connection, *names: str) -> SyncState:
-    """How far the entity has come, in a database of whatever age; a pending state where nothing is known.
-
-    Args:
-        conn: Any database: the table may lack columns, or be missing.
-        names: Under which it may stand there, the first that is found counts.
-    """
+def glimpse(conn: Connection) -> dict[str, SyncState]:
+    """How far each entity has come, by name; the database may be of any age, and lack columns or the whole table."""
     inspector = inspect(conn)
-    nothing = SyncState(entity_name=names[0])
     if not inspector.has_table(_STATE.name):
-        return nothing
+        return {}
     present = {column["name"] for column in inspector.get_columns(_STATE.name)}
-    columns = [column for column in _STATE.columns if column.name in present]
-    found = conn.execute(select(*columns).where(_STATE.c.entity_name.in_(names))).mappings()
-    by_name = {str(row["entity_name"]): dict(row) for row in found}
-    row = next((by_name[name] for name in names if name in by_name), dict[str, object]())
-    return nothing.model_copy(update={name: value for name, value in row.items() if value is not None})
+    rows = conn.execute(select(*(column for column in _STATE.columns if column.name in present))).mappings()
+    # What the table lacks, or never filled, takes its default.
+    told = ({name: value for name, value in row.items() if value is not None} for row in rows)
+    return {values["entity_name"]: SyncState(**values) for values in told}
 
 
 def write(conn: Connection, state: SyncState) -> None:

@@ -17,7 +17,8 @@ A record that nothing points at any more stays: it is still a true copy, and kee
 Every function here runs inside the caller's transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -32,6 +33,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    or_,
     select,
     true,
     union_all,
@@ -101,7 +103,8 @@ def _pointed_at(relations: Sequence[Relation], *, after: int) -> Select[tuple[st
         .where(main.c.valid_to.is_(None), *is_new)
         .subquery("p")
     )
-    return select(pairs.c.entity_name, pairs.c.key, literal(REFERENCED)).where(pairs.c.key.is_not(None)).distinct()
+    standing = literal(REFERENCED).label("standing")
+    return select(pairs.c.entity_name, pairs.c.key, standing).where(pairs.c.key.is_not(None)).distinct()
 
 
 def drop_stored(conn: Connection, target: TableSpec) -> int:
@@ -114,6 +117,54 @@ def drop_stored(conn: Connection, target: TableSpec) -> int:
     conn.execute(delete(_WANTED).where(listed, _WANTED.c.standing == REFERENCED, _is_stored(target)))
     wanted = select(func.count()).select_from(_WANTED).where(listed, _WANTED.c.standing != MISSING)
     return conn.execute(wanted).scalar_one()
+
+
+def count_awaited(
+    conn: Connection, target: TableSpec, relations: Sequence[Relation], *, stored: Collection[str], with_changed: bool
+) -> int:
+    """How many ids of one related table a run would ask for, as things stand; writes nothing.
+
+    Args:
+        conn: Any database.
+        target: The related table.
+        relations: All relations to related tables, as a run follows them.
+        stored: Names of the tables that exist; what is not there points at nothing.
+        with_changed: Whether stored records known to have changed count too.
+    """
+    parts = list(_told_so_far(conn, target, relations, stored))
+    if not parts:
+        return 0
+    found = union_all(*parts).subquery("found")
+    rank = case({MISSING: 2, CHANGED: 1}, value=found.c.standing, else_=0)
+    told = select(found.c.key, func.max(rank).label("rank")).group_by(found.c.key).subquery("told")
+    is_new = told.c.rank == 0
+    if entity_tables(target).main.name in stored:
+        is_new = and_(is_new, ~_is_stored_under(target, told.c.key))
+    is_awaited = or_(is_new, told.c.rank == 1) if with_changed else is_new
+    return conn.execute(select(func.count()).select_from(told).where(is_awaited)).scalar_one()
+
+
+def _told_so_far(
+    conn: Connection, target: TableSpec, relations: Sequence[Relation], stored: Collection[str]
+) -> Iterator[Select[Any]]:
+    """Queries for what is on the list and for what no scan has seen yet: entity set, id, standing."""
+    has_list = _WANTED.name in stored
+    for source in dict.fromkeys(one.source for one in relations if one.target == target):
+        if entity_tables(source).main.name in stored:
+            followed = [one for one in relations if one.source == source]
+            start = _scanned(conn, source, digest(followed))[0] if has_list else 0
+            yield _pointed_at([one for one in followed if one.target == target], after=start)
+    if has_list:
+        listed = _WANTED.c.entity_name == target.entity_set
+        yield select(_WANTED.c.entity_name, _WANTED.c.key, _WANTED.c.standing).where(listed)
+
+
+def count_missing(conn: Connection, target: TableSpec, *, stored: Collection[str]) -> int:
+    """How many ids of one related table were asked in vain; *stored* names the tables that exist."""
+    if _WANTED.name not in stored:
+        return 0
+    is_missing = and_(_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing == MISSING)
+    return conn.execute(select(func.count()).select_from(_WANTED).where(is_missing)).scalar_one()
 
 
 def wanted_ids(conn: Connection, target: TableSpec) -> list[str]:
@@ -188,6 +239,10 @@ def _list_stored(conn: Connection, target: TableSpec, standing: str, *conditions
 
 
 def _is_stored(target: TableSpec) -> ColumnElement[bool]:
+    return _is_stored_under(target, _WANTED.c.key)
+
+
+def _is_stored_under(target: TableSpec, listed: ColumnElement[str]) -> ColumnElement[bool]:
     main = entity_tables(target).main
     key = main.c[target.key]
-    return exists().where(key == cast(_WANTED.c.key, key.type), main.c.valid_to.is_(None))
+    return exists().where(key == cast(listed, key.type), main.c.valid_to.is_(None))

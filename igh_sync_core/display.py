@@ -10,11 +10,12 @@ from rich.text import Text
 from igh_sync_core import run
 from igh_sync_core.doctor import Check, Status
 from igh_sync_core.drift import Severity, Verdict
-from igh_sync_core.inspection import Outlook
+from igh_sync_core.forecast import Forecast, Outlook
 from igh_sync_core.report import EntityReport, RunReport
 
 _STYLES = {"completed": "", "failed": "bold red", "skipped": "dim"}
 _SEVERITIES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: ""}
+_COMPLETE = {"first", "snapshot"}
 _STATUSES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red"}
 
 
@@ -67,17 +68,44 @@ def check_line(check: Check) -> Text:
 
 
 def plan_table(outlook: Outlook) -> RenderableType:
-    """One line per entity: how it would be read, what that costs, and the statements its table needs."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    """One line per entity: how it would be read, what that costs, and the statements its table needs; and the sums."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
     for name in ("entity", "strategy", "read"):
-        table.add_column(name, no_wrap=True)
-    for name in ("rows", "requests", "statements"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, "total" if name == "entity" else "", no_wrap=True)
+    for name, total in zip(("rows", "requests", "statements"), _plan_totals(outlook), strict=True):
+        table.add_column(name, total, justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
     for one in outlook.entities:
-        figures = ("" if value is None else str(value) for value in (one.rows, one.requests, len(one.ddl)))
+        figures = (_rows(one), _requests(one), str(len(one.ddl)))
         table.add_row(one.entity, one.strategy or "-", one.read or "-", *figures, one.reason)
     return table
+
+
+def _rows(one: Forecast) -> str:
+    """``120``; ``0-500`` between bounds, ``?`` where nobody tells, ``changes`` where only those come."""
+    if not one.strategy:
+        return ""
+    if one.rows_at_most is not None:
+        return f"{one.rows or 0}-{one.rows_at_most}"
+    if one.rows is not None:
+        return str(one.rows)
+    return "?" if one.read in _COMPLETE else "changes"
+
+
+def _requests(one: Forecast) -> str:
+    """``3``, or ``3+`` where there may be more."""
+    return "" if one.requests is None else f"{one.requests}{'' if one.is_whole else '+'}"
+
+
+def _plan_totals(outlook: Outlook) -> tuple[str, str, str]:
+    """Rows between bounds, requests and statements of the whole run, those of no entity included."""
+    least = sum(one.rows or 0 for one in outlook.entities)
+    most = sum(one.rows_at_most or one.rows or 0 for one in outlook.entities)
+    requests = sum(one.requests or 0 for one in outlook.entities)
+    is_whole = all(one.is_whole for one in outlook.entities if one.strategy)
+    statements = len(outlook.ddl) + sum(len(one.ddl) for one in outlook.entities)
+    rows = str(least) if least == most else f"{least}-{most}"
+    return rows, f"{requests}{'' if is_whole else '+'}", str(statements)
 
 
 class LiveProgress:

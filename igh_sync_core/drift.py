@@ -119,7 +119,11 @@ def compare(conn: Connection, entities: Sequence[EntityConfig], catalog: Catalog
         catalog: What metadata says of them.
     """
     specs = [entry.spec for entry in catalog.entries.values() if entry.spec]
-    stored = shapes.read(conn, specs)
+    return judge(shapes.read(conn, specs), entities, catalog)
+
+
+def judge(stored: Stored, entities: Sequence[EntityConfig], catalog: Catalog) -> Verdict:
+    """The same for what is known to be stored; pure."""
     entries: Mapping[LogicalName, Entry] = catalog.entries
     findings = [
         finding for entity in entities for finding in _examine(entity, entries[LogicalName(entity.name)], stored)

@@ -1,12 +1,15 @@
-"""How many records tables have, roughly: one cheap request for any number of them."""
+"""How much there is to ask: how many records tables have, roughly, and how many ids one request can name."""
 
 from collections.abc import Iterable
+from itertools import repeat
 
 import msgspec
 from msgspec import Struct, field
 
 from igh_sync_core.client import Client
 from igh_sync_core.errors import ProtocolViolation
+from igh_sync_core.model import TableSpec
+from igh_sync_core.odata import MAX_URL, entity_url, id_batches, in_filter
 
 
 class _Counts(Struct):
@@ -41,3 +44,12 @@ def count_records(client: Client, names: Iterable[str]) -> dict[str, int]:
         message = "the answer to RetrieveTotalRecordCount is not understood"
         raise ProtocolViolation(message, url=client.config.api_root) from exc
     return dict(zip(counts.keys, counts.values, strict=True))
+
+
+def ids_per_request(spec: TableSpec, api_root: str) -> int:
+    """How many records one address can ask for by id."""
+    room = MAX_URL - len(entity_url(api_root, spec.entity_set, where=in_filter(spec.key, ())))
+    return len(next(id_batches(repeat(_SOME_ID), url_room=room)))
+
+
+_SOME_ID = "0" * 8 + "-0000" * 3 + "-" + "0" * 12

@@ -5,96 +5,65 @@ Works on a database that does not exist yet, on one in use, and on one made by n
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
-import msgspec
-from msgspec import Struct
-from sqlalchemy import Connection, create_engine, event, inspect
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from igh_sync_core import catalog, checkpoint, discovery, drift, schema, shapes, strategy
+from igh_sync_core import adoption, catalog, checkpoint, discovery, drift, schema, shapes
 from igh_sync_core.catalog import Catalog
 from igh_sync_core.client import Client
 from igh_sync_core.config import Config
-from igh_sync_core.control import CONTROL, SyncState
+from igh_sync_core.control import CONTROL
 from igh_sync_core.database import Database, store_errors
 from igh_sync_core.discovery import Hints
 from igh_sync_core.drift import Verdict
 from igh_sync_core.entities import EntityConfig
-from igh_sync_core.errors import RequestRejected, SchemaError
+from igh_sync_core.errors import RequestRejected
 from igh_sync_core.estimate import count_records
+from igh_sync_core.forecast import Forecast, Outlook
 from igh_sync_core.model import LogicalName, Organisation, TableSpec
 from igh_sync_core.odata import MAX_PAGE_SIZE
+from igh_sync_core.oracle import Oracle
 from igh_sync_core.preparation import version_of
-from igh_sync_core.schema import Work
-from igh_sync_core.strategy import Read, Strategy
-
-
-class Forecast(Struct, frozen=True, kw_only=True):
-    """What a run would do with one entity.
-
-    Attributes:
-        entity: Logical name.
-        table: Its table.
-        strategy: How it would be read; "" where it would not.
-        reason: Why so, or why not.
-        read: Kind of the first read: ``first``, ``snapshot``, ``delta``, ``increment``; "" where nothing tells.
-        rows: Records expected: all of them for a complete read, by the server's count of up to a day ago; None where
-            only the changes come.
-        requests: Data requests expected at least; None where it depends on what other tables point at.
-        ddl: Statements that would be executed, in their order.
-        error: Why a run would fail on it; "" where nothing tells so.
-    """
-
-    entity: str
-    table: str
-    strategy: str = ""
-    reason: str = ""
-    read: str = ""
-    rows: int | None = None
-    requests: int | None = None
-    ddl: tuple[str, ...] = ()
-    error: str = ""
-
-
-class Outlook(Struct, frozen=True, kw_only=True):
-    """What a run would do.
-
-    Attributes:
-        entities: One forecast per configured entity, in the order of the entities file.
-        verdict: How the stored tables fit.
-        notes: What could not be read and what would be done without it.
-    """
-
-    entities: tuple[Forecast, ...]
-    verdict: Verdict
-    notes: tuple[str, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing tells that a run would fail."""
-        return self.verdict.passed and not any(forecast.error for forecast in self.entities)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "entities": msgspec.to_builtins(self.entities),
-            "verdict": self.verdict.as_dict(),
-            "notes": list(self.notes),
-        }
+from igh_sync_core.relations import relations_of
+from igh_sync_core.shapes import Stored
+from igh_sync_core.tables import OURS
+from igh_sync_core.takeover import Takeover
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What was found before any decision."""
+    """What was found before any decision.
 
+    Attributes:
+        conn: The database.
+        api_root: Root of the Web API, ending in "/".
+        organisation: Whose copy it is, or would be.
+        known: What metadata says.
+        stored: What the database holds.
+        takeovers: Tables of that program.
+    """
+
+    conn: Connection
+    api_root: str
     organisation: Organisation
     known: Catalog
-    conn: Connection
-    has_control: bool
+    stored: Stored
+    takeovers: Sequence[Takeover]
+
+    @property
+    def filled(self) -> Stored:
+        """What it would hold once the tables of an earlier program are taken over."""
+        added = [one.column for takeover in self.takeovers for one in takeover.added if one.column.name not in OURS]
+        return self.stored.with_columns(added)
+
+    def judge(self, entities: Sequence[EntityConfig]) -> Verdict:
+        """How the stored tables fit."""
+        return drift.judge(self.filled, entities, self.known)
 
 
 def validate_schema(
@@ -116,7 +85,7 @@ def validate_schema(
         SyncError: The environment or the database cannot be read.
     """
     with connect(config) as client, _look(client, entities, hints or {}) as look:
-        return drift.compare(look.conn, entities, look.known)
+        return look.judge(entities)
 
 
 def plan(
@@ -140,19 +109,43 @@ def plan(
         SyncError: The environment or the database cannot be read.
     """
     with connect(config) as client, _look(client, entities, hints or {}) as look:
-        verdict = drift.compare(look.conn, entities, look.known)
+        verdict = look.judge(entities)
         sound = [entry.spec for name, entry in look.known.entries.items() if entry.spec and name not in verdict.broken]
         totals, notes = _totals(client, [spec.logical_name for spec in sound])
-        works = schema.outline(shapes.read(look.conn, sound), sound, language=look.organisation.language)
+        oracle = replace(_oracle(look, entities, sound), totals=totals, page_size=page_size)
+        works = schema.outline(look.filled, sound, language=look.organisation.language)
         planned = {work.spec.logical_name: work for work in works}
-        oracle = _Oracle(look, client.config.api_root, totals, page_size)
         forecasts = [
             oracle.forecast(entity, work)
             if (work := planned.get(LogicalName(entity.name)))
             else _not_read(entity, verdict)
             for entity in entities
         ]
-    return Outlook(entities=tuple(forecasts), verdict=verdict, notes=(*look.known.notes, *notes))
+        own = oracle.spell(_control_statements(look))
+    notes = (*adoption.tell(look.takeovers, "would be taken over"), *look.known.notes, *notes)
+    return Outlook(entities=tuple(forecasts), verdict=verdict, notes=notes, ddl=own)
+
+
+def _oracle(look: _Look, entities: Sequence[EntityConfig], sound: Sequence[TableSpec]) -> Oracle:
+    related = {entity.name for entity in entities if entity.filtered}
+    return Oracle(
+        look.conn,
+        look.organisation,
+        look.api_root,
+        stored=look.stored,
+        states=checkpoint.glimpse(look.conn),
+        relations=[one for one in relations_of(sound) if one.target.logical_name in related],
+        takeovers={one.spec.logical_name: one for one in look.takeovers},
+    )
+
+
+def _control_statements(look: _Look) -> Iterator[ExecutableDDLElement]:
+    """For the tables that belong to no entity: those that are missing, and what those of an earlier program lack."""
+    for table in CONTROL.sorted_tables:
+        if table.name not in look.stored.tables:
+            yield CreateTable(table)
+            yield from map(CreateIndex, sorted(table.indexes, key=lambda index: str(index.name)))
+    yield from adoption.control_statements(look.conn)
 
 
 def _totals(client: Client, names: Sequence[LogicalName]) -> tuple[Mapping[str, int], tuple[str, ...]]:
@@ -161,53 +154,6 @@ def _totals(client: Client, names: Sequence[LogicalName]) -> tuple[Mapping[str, 
         return (count_records(client, names) if names else {}), ()
     except RequestRejected as exc:
         return {}, (f"the server does not tell its record counts ({exc})",)
-
-
-@dataclass(frozen=True)
-class _Oracle:
-    """Foretells entity by entity."""
-
-    look: _Look
-    api_root: str
-    totals: Mapping[str, int]
-    page_size: int
-
-    def forecast(self, entity: EntityConfig, work: Work) -> Forecast:
-        """What a run would do with one entity whose table fits."""
-        spec = work.spec
-        ddl = tuple(str(one.compile(dialect=self.look.conn.dialect)).strip() for one in work.statements)
-        try:
-            chosen = strategy.choose(spec, entity)
-        except SchemaError as exc:
-            why = str(exc)
-            return Forecast(entity=entity.name, table=spec.entity_set, reason=why, ddl=ddl, error=why)
-        told = Forecast(
-            entity=entity.name, table=spec.entity_set, strategy=chosen.strategy, reason=chosen.reason, ddl=ddl
-        )
-        if chosen.strategy is Strategy.RELATED:
-            return told
-        state = self._state(work)
-        root, organisation = self.api_root, self.look.organisation
-        read = strategy.next_read(spec, chosen, state, api_root=root, organisation=organisation)
-        return self._sized(told, spec, read)
-
-    def _state(self, work: Work) -> SyncState:
-        """How far the entity will have come once its tables fit."""
-        spec = work.spec
-        state = checkpoint.read(self.look.conn, spec) if self.look.has_control else None
-        state = state or SyncState(entity_name=spec.entity_set)
-        if work.is_new or work.fresh:
-            state.columns_digest = None
-        return state
-
-    def _sized(self, told: Forecast, spec: TableSpec, read: Read) -> Forecast:
-        reason = "; ".join(filter(None, (told.reason, read.reason)))
-        if not read.is_complete:
-            return msgspec.structs.replace(told, read=read.kind, reason=reason, requests=1)
-        rows = self.totals.get(spec.logical_name)
-        again = int(read.track_changes and spec.has_modified_on)
-        pages = max(1, ceil(rows / self.page_size)) if rows is not None else 1
-        return msgspec.structs.replace(told, read=read.kind, reason=reason, rows=rows, requests=pages + again)
 
 
 def _not_read(entity: EntityConfig, verdict: Verdict) -> Forecast:
@@ -227,7 +173,9 @@ def _look(client: Client, entities: Sequence[EntityConfig], hints: Hints) -> Ite
         if known is None:
             is_postgres = client.config.get_db_type() == "postgresql"
             known, _requests = discovery.fetch(client, names, with_lengths=is_postgres, hints=hints)
-        yield _Look(organisation, known, conn, has_control)
+        specs = [entry.spec for entry in known.entries.values() if entry.spec]
+        takeovers = adoption.find(conn, specs, entities)
+        yield _Look(conn, root, organisation, known, shapes.read(conn, specs), takeovers)
 
 
 @contextlib.contextmanager
@@ -246,8 +194,7 @@ def reading(config: Config) -> Iterator[Connection]:
         return
     if path.exists():
         Database(config)
-        engine = create_engine(f"sqlite:///{path.absolute()}", poolclass=NullPool, hide_parameters=True)
-        event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
+        engine = _looking_engine(path.absolute())
     else:
         engine = create_engine("sqlite://")
     try:
@@ -255,3 +202,18 @@ def reading(config: Config) -> Iterator[Connection]:
             yield conn
     finally:
         engine.dispose()
+
+
+def _looking_engine(path: Path) -> Engine:
+    """An engine that leaves a file as it is, to the byte.
+
+    Where a killed run left a log beside the file, closing it would move the log's pages into it; a connection opened
+    for reading alone does not, but it leaves a log behind where there is none.
+    """
+    if Path(f"{path}-wal").exists():
+        return create_engine(
+            f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", poolclass=NullPool, hide_parameters=True
+        )
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, hide_parameters=True)
+    event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
+    return engine

@@ -5,7 +5,7 @@ Read in bulk, before anything is written. Nothing here decides anything; ``drift
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import inf
 from typing import Any
@@ -100,6 +100,14 @@ class Stored:
     def column_type(self, table: str, name: str) -> str | None:
         """Stored type of a column; None where there is none."""
         return self.columns[table].get(_folded(identifier(name), self.dialect))
+
+    def with_columns(self, columns: Iterable[Column[Any]]) -> "Stored":
+        """The same with columns that are about to be added to tables that exist."""
+        grown = {table: dict(types) for table, types in self.columns.items()}
+        for column in columns:
+            name = _folded(str(column.name), self.dialect)
+            grown[str(column.table.name)][name] = spelled(column.type, self.dialect)
+        return replace(self, columns=grown)
 
     def kinds(self, table: str, name: str) -> frozenset[Kind] | None:
         """Kinds that a stored column may hold; None where there is no such column.

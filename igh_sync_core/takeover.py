@@ -182,7 +182,10 @@ class Takeover:
 
     def _state(self, entity: EntityConfig) -> SyncState:
         """So that the next read goes on where the earlier program's last complete one ended."""
-        state = checkpoint.glimpse(self._conn, self.spec.entity_set, self.spec.logical_name)
+        states = checkpoint.glimpse(self._conn)
+        # It may stand under the logical name.
+        names = (self.spec.entity_set, self.spec.logical_name)
+        state = next((states[name] for name in names if name in states), SyncState(entity_name=names[0]))
         if state.state != "completed":
             state.last_timestamp = None
         state.entity_name = self.spec.entity_set
@@ -195,7 +198,6 @@ class Takeover:
         return state
 
     def _rename_state(self) -> None:
-        """It may stand under the logical name."""
         name, other = self.spec.entity_set, self.spec.logical_name
         is_known = exists().where(_STATE.alias().c.entity_name == name)
         self._conn.execute(update(_STATE).where(_STATE.c.entity_name == other, ~is_known).values(entity_name=name))

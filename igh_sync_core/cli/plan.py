@@ -10,7 +10,7 @@ from rich.console import Console
 from igh_sync_core.cli import common
 from igh_sync_core.display import finding_lines, plan_table
 from igh_sync_core.entities import load_optionsets_config
-from igh_sync_core.inspection import Outlook
+from igh_sync_core.forecast import Outlook
 from igh_sync_core.inspection import plan as outlook_of
 from igh_sync_core.odata import MAX_PAGE_SIZE
 
@@ -55,6 +55,5 @@ def _show(outlook: Outlook, *, with_ddl: bool) -> None:
     for note in outlook.notes:
         console.print(f"note: {note}", markup=False)
     if with_ddl:
-        for forecast in outlook.entities:
-            for statement in forecast.ddl:
-                console.print(f"{statement};", markup=False, highlight=False)
+        for statement in (*outlook.ddl, *(one for forecast in outlook.entities for one in forecast.ddl)):
+            console.print(f"{statement};", markup=False, highlight=False)

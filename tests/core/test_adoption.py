@@ -10,15 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from copies import IMPATIENT, Copy, entities
+from copies import Copy, entities
 from earlier import EarlierProgram
+from shaping import wire_of
 
-from igh_sync_core.client import Client
-from igh_sync_core.config import Config
 from igh_sync_core.entities import EntityConfig, load_entity_configs
 from igh_sync_core.errors import StoreError
+from igh_sync_core.forecast import Outlook
 from igh_sync_core.inspection import plan, validate_schema
 from igh_sync_core.sandbox import Organisation, health_organisation
 
@@ -70,6 +69,10 @@ def figures(copy: Copy, **options: Any) -> tuple[int, int, int]:
     assert report.failed_entities == []
     assert report.validation_errors == ()
     return report.total("added"), report.total("updated"), report.total("closed")
+
+
+def foretold(copy: Copy) -> Outlook:
+    return plan(copy.config, copy.selection, connect=wire_of(copy.sandbox))
 
 
 def insert_again(path: Path, entity: EntityConfig, key: str, **changes: str) -> None:
@@ -241,15 +244,87 @@ def test_taking_over_is_told_once(adopted: Callable[..., Copy]) -> None:
 def test_plan_and_check_of_a_file_not_yet_taken_over_pass_and_write_nothing(
     adopted: Callable[..., Copy], path: Path
 ) -> None:
-    copy = adopted(TRACKED, UNTRACKED)
+    copy = adopted(TRACKED, UNTRACKED, "account")
     before = path.read_bytes()
 
-    def connect(config: Config) -> Client:
-        return Client(config, transport=httpx.MockTransport(copy.sandbox.handle), pace=IMPATIENT)
-
-    assert validate_schema(copy.config, copy.selection, connect=connect).passed
-    assert plan(copy.config, copy.selection, connect=connect).verdict.passed
+    assert validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox)).passed
+    assert foretold(copy).verdict.passed
     assert path.read_bytes() == before
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_a_plan_tells_that_the_file_would_be_taken_over(adopted: Callable[..., Copy], path: Path) -> None:
+    copy = adopted(TRACKED, UNTRACKED, WHOLE, "account")
+    [[diseases]] = ask(path, "SELECT count(*) FROM vin_diseases")
+    outlook = foretold(copy)
+
+    assert outlook.notes[0].startswith("would be taken over from an earlier program: 4 tables with")
+    assert all("taken over" in one.reason for one in outlook.entities)
+    assert f"taken over with {diseases} versions" in outlook.entities[0].reason
+    assert [finding.description for finding in outlook.verdict.findings] == [
+        f"table {one.api_name} was made by an earlier program; the next run takes it over as it is"
+        for one in copy.selection
+    ]
+
+
+@pytest.mark.parametrize("keeps_targets", [True, False])
+def test_reads_and_requests_foretold_are_those_of_the_run_that_takes_over(
+    adopted: Callable[..., Copy], *, keeps_targets: bool
+) -> None:
+    copy = adopted(TRACKED, UNTRACKED, WHOLE, "account", "vin_candidate", keeps_targets=keeps_targets)
+    expected = {one.entity: one for one in foretold(copy).entities}
+    report = copy.sync()
+
+    assert expected[UNTRACKED].read == ("increment" if keeps_targets else "snapshot")
+    assert {name: expected[name].read for name in (TRACKED, WHOLE)} == {TRACKED: "snapshot", WHOLE: "snapshot"}
+    assert expected["account"].read == "keys"
+    # Where the records do not tell the lookups' types, every member is asked by id.
+    assert (expected["account"].rows is None) is keeps_targets
+    for one in report.entities:
+        assert (one.entity, one.strategy, one.requests) == (
+            one.entity,
+            expected[one.entity].strategy,
+            expected[one.entity].requests,
+        )
+
+
+def test_a_watermark_that_a_plan_does_not_trust_is_told(adopted: Callable[..., Copy], path: Path) -> None:
+    copy = adopted(UNTRACKED)
+    ask(path, "UPDATE _sync_state SET state = 'failed', entity_name = 'vin_rdpriority'")
+
+    assert [one.read for one in foretold(copy).entities] == ["snapshot"]
+
+
+@pytest.mark.parametrize("doubled", [True, False])
+def test_the_statements_foretold_make_the_tables_the_run_makes(
+    adopted: Callable[..., Copy], organisation: Organisation, path: Path, *, doubled: bool
+) -> None:
+    copy = adopted(TRACKED, "systemuser", "vin_candidate", without=("systemuserid",))
+    organisation.add_column(TRACKED, "vin_weight", "Edm.Int32")
+    if doubled:
+        names = ", ".join(name for name in columns_of(path, "vin_diseases") if name != "row_id")
+        ask(path, f"INSERT INTO vin_diseases ({names}) SELECT {names} FROM vin_diseases LIMIT 3")
+    outlook = foretold(copy)
+    rehearsal = path.with_name("rehearsal.db")
+    rehearsal.write_bytes(path.read_bytes())
+    for statement in (*outlook.ddl, *(one for forecast in outlook.entities for one in forecast.ddl)):
+        ask(rehearsal, statement)
+    copy.sync()
+
+    schema = "SELECT type, name, tbl_name FROM sqlite_master ORDER BY 1, 2"
+    assert ask(rehearsal, schema) == ask(path, schema)
+    for kind, table, _ in ask(path, schema):
+        if kind in ("table", "view"):
+            assert sorted(columns_of(rehearsal, table)) == sorted(columns_of(path, table)), table
+
+
+def test_a_table_made_before_a_lookup_or_an_image_existed_is_taken_over(adopted: Callable[..., Copy]) -> None:
+    copy = adopted("account", "vin_disease", without=("entityimage", "_ownerid_value"))
+    entity = foretold(copy).entities[0]
+
+    assert any('"_ownerid_value"' in one and "ADD COLUMN" in one for one in entity.ddl)
+    assert figures(copy) == (0, 0, 0)
+    assert set(copy.open_rows("accounts", "_ownerid_value")) != {(None,)}
 
 
 class TestDoubledVersions:

@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import re
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +17,9 @@ from sqlalchemy.exc import DBAPIError
 
 from igh_sync_core import errors, inspection
 from igh_sync_core.config import Config
+from igh_sync_core.database import Database
 from igh_sync_core.entities import EntityConfig
-from igh_sync_core.inspection import Forecast, Outlook
+from igh_sync_core.forecast import Forecast, Outlook
 from igh_sync_core.sandbox import Organisation, health_organisation
 
 TRACKED, UNTRACKED, WHOLE = "vin_disease", "vin_rdpriority", "vin_clinicalusestatus"
@@ -54,7 +58,7 @@ def test_a_first_run_is_foretold_table_by_table(copy: Copy, organisation: Organi
         TRACKED: ("delta", "first", diseases, pages(diseases) + 1),
         UNTRACKED: ("modifiedon", "first", priorities, pages(priorities)),
         WHOLE: ("snapshot", "first", statuses, pages(statuses)),
-        "account": ("related", "", None, None),
+        "account": ("related", "keys", None, pages(organisation.count("account"))),
     }
     assert outlook.verdict.counts() == {"error": 0, "warning": 0, "info": 4}
     assert all(one.reason and one.ddl[0].startswith("CREATE TABLE") for one in outlook.entities)
@@ -80,6 +84,45 @@ def test_looking_writes_nothing(copy: Copy, database_settings: dict[str, str]) -
     else:
         with copy.database.writing() as conn:
             assert inspect(conn).get_table_names() == []
+
+
+def test_the_statements_told_for_a_new_database_are_those_a_run_executes(copy: Copy, database: Database) -> None:
+    outlook = plan(copy)
+    told = {
+        name for one in (*outlook.ddl, *(one for each in outlook.entities for one in each.ddl)) for name in _made(one)
+    }
+    copy.sync()
+
+    with database.writing() as conn:
+        found = inspect(conn)
+        tables = found.get_table_names()
+        indexes = {index["name"] for table in tables for index in found.get_indexes(table)}
+        assert told == {*tables, *found.get_view_names(), *indexes}
+
+
+def _made(statement: str) -> list[str]:
+    return re.findall(r'^CREATE (?:UNIQUE )?(?:TABLE|INDEX|VIEW) "?(\w+)"?', statement)
+
+
+def test_a_log_that_a_killed_run_left_is_left_as_it_is(stored: tuple[Copy, Path]) -> None:
+    copy, path = stored
+    killed = subprocess.run([sys.executable, "-c", _DIES, str(path)], check=False)  # noqa: S603 - the script below
+    assert killed.returncode == 9
+    log = Path(f"{path}-wal")
+    before = path.read_bytes(), log.read_bytes()
+
+    assert before[1]
+    assert plan(copy).passed
+    assert (path.read_bytes(), log.read_bytes()) == before
+
+
+_DIES = """
+import os, sqlite3, sys
+file = sqlite3.connect(sys.argv[1])
+file.execute("UPDATE _sync_state SET records_count = 1007")
+file.commit()
+os._exit(9)
+"""
 
 
 def test_a_connection_for_looking_cannot_write(copy: Copy) -> None:

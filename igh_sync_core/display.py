@@ -68,17 +68,26 @@ def check_line(check: Check) -> Text:
 
 
 def plan_table(outlook: Outlook) -> RenderableType:
-    """One line per entity: how it would be read, what that costs, and the statements its table needs; and the sums."""
+    """One line per entity: how it would be read, what that costs, and the statements its table needs; sums; and why."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
-    for name in ("entity", "strategy", "read"):
-        table.add_column(name, "total" if name == "entity" else "", no_wrap=True)
+    table.add_column("entity", "total", overflow="fold")
+    for name in ("strategy", "read"):
+        table.add_column(name, no_wrap=True)
     for name, total in zip(("rows", "requests", "statements"), _plan_totals(outlook), strict=True):
         table.add_column(name, total, justify="right", no_wrap=True)
-    table.add_column("why", overflow="fold")
     for one in outlook.entities:
         figures = (_rows(one), _requests(one), str(len(one.ddl)))
-        table.add_row(one.entity, one.strategy or "-", one.read or "-", *figures, one.reason)
-    return table
+        table.add_row(one.entity, one.strategy or "-", one.read or "-", *figures)
+    return Group(table, *_whys(outlook))
+
+
+def _whys(outlook: Outlook) -> Iterator[Text]:
+    """Why each is read so, or is not; entities with the same reason share a line."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for one in outlook.entities:
+        reasons.setdefault((one.strategy or "not read", one.reason), []).append(one.entity)
+    for (strategy, reason), names in reasons.items():
+        yield Text.assemble((strategy, "bold"), f": {', '.join(names)}: {reason}")
 
 
 def _rows(one: Forecast) -> str:

@@ -232,7 +232,7 @@ def _depth(entity: EntityConfig, table: _Table, held: Mapping[str, Privilege]) -
     name = f"{entity.name}: read depth"
     reading_it = next((one for one in table.privileges if one.privilege_type == "Read"), None)
     if reading_it is None:
-        return Check(name, Status.WARNING, "unknown: the environment names no read privilege for it", _READ_EVERYTHING)
+        return Check(name, Status.WARNING, "unknown: its definition tells no read privilege", _READ_EVERYTHING)
     mine = held.get(reading_it.privilege_id)
     if mine is None:
         return Check(name, Status.WARNING, "its role has no read privilege of its own", _READ_EVERYTHING)

@@ -178,6 +178,9 @@ def _unknown(entity: LogicalName, fault: str) -> Finding:
     return Finding(Severity.WARNING, entity, text)
 
 
+_UNKNOWN = "of a type unknown here"
+
+
 def _counted(names: Sequence[str]) -> str:
     return f"{len(names)} column{'' if len(names) == 1 else 's'}"
 
@@ -258,7 +261,7 @@ class _Comparison:
     def _change(
         self, severity: Severity, name: str, stored: frozenset[Kind], wanted: Kind, consequence: str
     ) -> Finding:
-        before = " or ".join(sorted(stored)) or self._stored.column_type(self._table, name) or ""
+        before = " or ".join(sorted(stored)) or self._stored.column_type(self._table, name) or _UNKNOWN
         text = f"column {name} was {before} and is now {wanted}; {consequence}"
         return self._finding(severity, text, column=name, stored=before, wanted=wanted.value)
 

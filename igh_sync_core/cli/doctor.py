@@ -1,6 +1,7 @@
 """``sync-dataverse doctor``: is everything that a run needs in order? One line each, with the remedy."""
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -21,6 +22,8 @@ def doctor(argv: Sequence[str]) -> int:
     console = Console(soft_wrap=True)
     for check in checks:
         console.print(check_line(check))
+    counts = Counter(check.status for check in checks)
+    console.print(", ".join(f"{counts[status]} {status}" for status in Status), highlight=False)
     return 1 if any(check.status is Status.FAILED for check in checks) else 0
 
 

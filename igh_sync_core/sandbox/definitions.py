@@ -12,6 +12,7 @@ from .conditions import matches
 from .filters import parse
 from .labels import Json, label, metadata_id, option_set
 from .organisation import Organisation
+from .privileges import defined
 from .query import split
 from .relationships import many_to_many, one_to_many
 from .replies import Reply, json_reply, refuse, refuse_property, refuse_segment
@@ -158,6 +159,7 @@ def entity(shape: Shape) -> Json:
         "DataProviderId": "1d9bde74-9ebd-4da9-8ff5-aa74945b9f74" if shape.is_elastic else None,
         "DataSourceId": None,
         "ExternalName": None,
+        "Privileges": defined(shape),
         "TableType": "Elastic" if shape.is_elastic else "Standard",
         "IntroducedVersion": "1.0.0.0",
         "CreatedOn": "1900-01-01T00:00:00Z",

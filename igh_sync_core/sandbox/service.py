@@ -20,6 +20,7 @@ from .definitions import Definitions
 from .faults import FaultPlan, replacement, spoil
 from .login import Login, Registration
 from .organisation import Organisation
+from .privileges import HELD, held
 from .query import read_preferences
 from .replies import Refusal, Reply, json_reply, refuse
 from .routes import DataDoor, Request
@@ -50,10 +51,12 @@ class Access:
 
     Attributes:
         denied: Logical names it has no read privilege for.
+        depths: How far it may read, by logical name, where not the whole organisation.
         unsorted: Logical names whose rows refuse ``$orderby``.
     """
 
     denied: set[str] = field(default_factory=set)
+    depths: dict[str, str] = field(default_factory=dict)
     unsorted: set[str] = field(default_factory=set)
     is_metadata_denied: bool = False
     has_application_user: bool = True
@@ -181,7 +184,18 @@ class Sandbox:
             return json_reply(
                 {"@odata.context": f"{request.root}$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse"} | self._me()
             )
-        return None
+        asked = HELD.fullmatch(path)
+        return self._privileges(request, asked[1].lower()) if asked else None
+
+    def _privileges(self, request: Request, user: str) -> Reply:
+        """What the one user there is may read; rights of others are not told apart."""
+        if user not in self.organisation.keys("systemuser"):
+            refuse(f"Entity 'systemuser' With Id = {user} Does Not Exist", "0x80040217", status=404)
+        tables = self.organisation.tables.values()
+        readable = [table.shape for table in tables if table.logical_name not in self._access.denied]
+        unit = next(iter(self.organisation.keys("businessunit")), None)
+        context = f"{request.root}$metadata#Microsoft.Dynamics.CRM.RetrieveUserPrivilegesResponse"
+        return json_reply({"@odata.context": context, "RolePrivileges": held(readable, self._access.depths, unit)})
 
     def _me(self) -> dict[str, object]:
         tables = {"BusinessUnitId": "businessunit", "UserId": "systemuser", "OrganizationId": "organization"}
@@ -211,6 +225,10 @@ class Sandbox:
     def deny(self, entity: str) -> None:
         """Take away the read privilege for a table."""
         self._access.denied.add(entity)
+
+    def limit(self, entity: str, depth: str) -> None:
+        """Let the user's role read a table at *depth*: ``Basic``, ``Local``, ``Deep``, ``Global``; see ``hide``."""
+        self._access.depths[entity] = depth
 
     def allow(self, entity: str) -> None:
         """Give the read privilege back."""

@@ -103,6 +103,30 @@ def test_another_entity_asks_anew(copy: Copy) -> None:
     assert paths(copy)["$metadata"] == 1
 
 
+def test_what_is_known_of_tables_left_out_for_a_while_stays_known(copy: Copy) -> None:
+    asked = []
+    for names in (NAMES, NAMES[:1], NAMES[1:], NAMES, ["vin_product"], NAMES, [*NAMES, "vin_product"], NAMES[:1]):
+        copy.selection = entities(*names)
+        assert copy.sync().success
+        asked.append(sum(paths(copy)[path] for path in ("$metadata", *DEFINITIONS)))
+
+    assert [count > 0 for count in asked] == [True, False, False, False, True, False, False, False]
+
+
+def test_what_moved_while_a_table_was_left_out_is_learnt_when_it_is_back(copy: Copy) -> None:
+    copy.sync()
+    copy.organisation.add_column("vin_disease", "vin_weight", "Edm.Int32", fixed=3)
+    copy.selection = entities("vin_candidate")
+    copy.sync()
+    copy.selection = entities(*NAMES)
+    copy.sync()
+
+    assert paths(copy)["$metadata"] == 1
+    assert set(copy.open_rows("vin_diseases", "vin_weight")) == {(3,)}
+    copy.sync()
+    assert paths(copy)["$metadata"] == 0
+
+
 def test_options_are_asked_in_five_requests_per_entity(copy: Copy) -> None:
     copy.selection = entities("vin_candidate")
     copy.sync()

@@ -59,21 +59,42 @@ def test_all_is_well(copy: Copy) -> None:
     found = examine(copy)
 
     bad = {name for name, check in found.items() if check.status is not Status.OK}
-    assert bad == {"read depth", "vin_rdpriority: change tracking"}, "the sandbox tells no roles"
+    assert bad == {"vin_rdpriority: change tracking"}
+    assert {found[f"{table}: read depth"].text for table in TABLES} == {"its role reads at depth Global"}
     assert list(found)[:4] == ["login", "application user", "clock", "metadata"]
     assert list(found)[-1] == "database"
     assert all(check.remedy for name, check in found.items() if name in bad)
 
 
-@pytest.mark.parametrize(
-    ("depth", "status"), [("Global", Status.OK), (3, Status.OK), ("Deep", Status.WARNING), ("Basic", Status.WARNING)]
-)
-def test_a_role_that_does_not_see_everything_is_told(copy: Copy, depth: str | int, status: Status) -> None:
-    found = examine(copy, with_privileges(copy, "Basic", depth))
+@pytest.mark.parametrize("depth", ["Basic", "Local", "Deep"])
+def test_a_role_that_does_not_see_everything_is_told(copy: Copy, depth: str) -> None:
+    copy.sandbox.limit("vin_disease", depth)
+    found = examine(copy)
 
     check = found["vin_disease: read depth"]
+    assert (check.status, check.text) == (Status.WARNING, f"its role reads at depth {depth}: other records are hidden")
+    assert found["vin_rdpriority: read depth"].status is Status.OK
+
+
+@pytest.mark.parametrize(("depth", "status"), [("Global", Status.OK), (3, Status.OK), (2, Status.WARNING)])
+def test_of_several_roles_the_one_that_reaches_farthest_counts(copy: Copy, depth: str | int, status: Status) -> None:
+    check = examine(copy, with_privileges(copy, "Basic", depth, "Basic"))["vin_disease: read depth"]
+
     assert check.status is status
-    assert ("hidden" in check.text) is (status is Status.WARNING)
+
+
+def test_a_table_the_role_may_not_read_has_no_depth(copy: Copy) -> None:
+    copy.sandbox.deny("vin_disease")
+
+    assert "no read privilege of its own" in examine(copy)["vin_disease: read depth"].text
+
+
+@pytest.mark.parametrize("reply", [httpx.Response(403), httpx.Response(200, text="[]")])
+def test_roles_that_cannot_be_read_are_one_line(copy: Copy, reply: httpx.Response) -> None:
+    found = examine(copy, answering(copy, "RetrieveUserPrivileges", reply))
+
+    assert (found["read depth"].status, bool(found["read depth"].remedy)) == (Status.WARNING, True)
+    assert "vin_disease: read depth" not in found
 
 
 def test_a_wrong_secret_ends_the_questions_to_the_source(copy: Copy) -> None:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from shaping import Store, spec_of, text_column
+from shaping import Store, key, spec_of, text_column
 
 from igh_sync_core import drift
 from igh_sync_core.catalog import Catalog, Entry
@@ -23,6 +23,8 @@ DRIFTED = {
     "size": (Kind.DOUBLE, Kind.INT32),
     "picture": (Kind.BINARY, Kind.STRING),
 }
+
+UNKNOWN = {"sqlite": "", "postgresql": "point"}
 
 
 @pytest.fixture
@@ -90,6 +92,31 @@ def test_a_wider_number_is_told_and_a_narrower_one_is_nothing(
     assert described(verdict) == [("info", text) for text in found]
     store.become(spec_of(Column("c", after)))
     assert described(store.judge(spec_of(Column("c", after)))) == []
+
+
+@pytest.mark.filterwarnings("ignore:Did not recognize type")
+def test_a_column_of_the_users_own_and_of_no_known_type_disturbs_nobody(store: Store) -> None:
+    """SQLite allows a column without a type; PostgreSQL has types that SQLAlchemy does not know."""
+    spec = spec_of(Column("c", Kind.INT32))
+    store.become(spec)
+    store.run(f'ALTER TABLE samples ADD COLUMN "mine" {UNKNOWN[store.database.kind]}')
+
+    assert described(store.judge(spec)) == []
+    grown = spec_of(Column("c", Kind.INT64), text_column("name"))
+    assert store.become(grown).failed == ()
+    assert store.write(grown, {"sampleid": key(1), "c": 2**40, "name": "x"}).added == 1
+    assert store.rows("SELECT c, name, mine FROM samples") == [(2**40, "x", None)]
+
+
+@pytest.mark.filterwarnings("ignore:Did not recognize type")
+@pytest.mark.parametrize("kind", [Kind.INT32, Kind.STRING, Kind.DATETIME])
+def test_a_column_of_no_known_type_that_metadata_wants_is_an_error_in_words(store: Store, kind: Kind) -> None:
+    store.become(spec_of())
+    store.run(f'ALTER TABLE samples ADD COLUMN "c" {UNKNOWN[store.database.kind]}')
+
+    assert described(store.judge(spec_of(Column("c", kind)))) == [
+        ("error", f"column c was of a type unknown here and is now {kind}; rename the stored column, such as to c_old")
+    ]
 
 
 def test_seven_columns_at_once_are_seven_errors_of_one_entity(store: Store) -> None:

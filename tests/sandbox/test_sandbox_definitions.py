@@ -229,3 +229,29 @@ def test_reading_definitions_can_be_denied(api: httpx.Client, sandbox: Sandbox) 
     sandbox.deny_metadata()
 
     assert [api.get(url).status_code for url in ("EntityDefinitions", "$metadata", "accounts")] == [403, 403, 200]
+
+
+def test_rights_are_told_as_in_captures_and_of_the_user_only_those_it_holds(
+    sandbox: Sandbox, api: httpx.Client
+) -> None:
+    user = api.get("WhoAmI").json()["UserId"]
+    read = {
+        name: next(
+            one["PrivilegeId"]
+            for one in api.get(f"EntityDefinitions(LogicalName='{name}')?$select=Privileges").json()["Privileges"]
+            if one["PrivilegeType"] == "Read"
+        )
+        for name in ("account", "contact", "task")
+    }
+    sandbox.deny("contact")
+    sandbox.limit("task", "Deep")
+    held = api.get(f"systemusers({user})/Microsoft.Dynamics.CRM.RetrieveUserPrivileges()").json()["RolePrivileges"]
+    depths = {one["PrivilegeId"]: one["Depth"] for one in held}
+
+    assert {name: depths.get(one) for name, one in read.items()} == {
+        "account": "Global",
+        "contact": None,
+        "task": "Deep",
+    }
+    nobody = api.get(f"systemusers({read['account']})/Microsoft.Dynamics.CRM.RetrieveUserPrivileges()")
+    assert nobody.status_code == 404

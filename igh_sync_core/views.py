@@ -17,13 +17,13 @@ from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from igh_sync_core.control import OptionSetLabel
-from igh_sync_core.model import Column, Lookup, OptionKind, TableSpec
+from igh_sync_core.model import Column, Kind, Lookup, OptionKind, TableSpec
 from igh_sync_core.tables import EntityTables, entity_tables, identifier
 
 _LABELS = OptionSetLabel.metadata.tables["_optionset"]
 LABELS_BETWEEN = "; "
 CODES_BETWEEN = ","
-_FORM = 1
+_FORM = 2
 """Moves when this module builds views in another way, so that they are built again."""
 
 
@@ -104,6 +104,8 @@ def _columns(spec: TableSpec, language: int) -> Iterator[ColumnElement[Any]]:
     lookups = {lookup.column: lookup for lookup in spec.lookups}
     taken = set(tables.main.c.keys())
     for column in spec.columns:
+        if column.kind is Kind.COMPLEX:
+            continue  # an object, kept as JSON, which is for programs
         beside = _beside(tables, column, lookups.get(column.name), language)
         if column.option is OptionKind.MULTISELECT:
             yield _all_codes(tables, column.name).label(identifier(column.name))

@@ -85,6 +85,13 @@ class Organisation(Editing):
         chosen = seeded(seed, shape.logical_name, "pairs").sample(range(first * second), count)
         return tuple(divmod(pair, second) for pair in chosen)
 
+    def remove_table(self, entity: str) -> None:
+        """Remove a table with its rows and its relationship; lookups that lead there must be gone before."""
+        with self.lock:
+            self.by_set.pop(self.tables.pop(entity).entity_set or "", None)
+            self.relationships = tuple(one for one in self.relationships if one.intersect != entity)
+            self._schema_changed()
+
     def table_of_set(self, entity_set: str) -> Table | None:
         """The table behind an entity set, or None."""
         return self.by_set.get(entity_set)

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from sqlalchemy import MetaData, Table, select
+from sqlalchemy import MetaData, Table, select, text
 
 from igh_sync_core import workflow
 from igh_sync_core.client import Client, Pace
@@ -72,6 +72,11 @@ class Copy:
             stored = Table(table, MetaData(), autoload_with=conn)
             found = conn.execute(select(*(stored.c[name] for name in columns)).order_by(stored.c.row_id))
             return [tuple(str(value) if isinstance(value, UUID) else value for value in row) for row in found]
+
+    def rows_of(self, query: str) -> list[Any]:
+        """What a query finds."""
+        with self.database.writing() as conn:
+            return [tuple(row) for row in conn.execute(text(query))]
 
     def open_rows(self, table: str, *columns: str) -> list[tuple[Any, ...]]:
         """The current versions: the columns named."""

@@ -286,6 +286,21 @@ class TestValidateSchema:
         assert done.returncode == 1
         assert "error: vin_disease: column modifiedon was date and is now datetime" in done.stdout
 
+    def test_the_engine_named_is_the_one_that_is_checked(self, shell: Shell, postgres_url: str, tmp_path: Path) -> None:
+        shell.report(*names_of(*SMALL))
+        selection = tmp_path / "two.json"
+        chosen = [one for one in load_entity_configs() if one.name in SMALL]
+        selection.write_text(json.dumps({"entities": [{"name": one.name, "api_name": one.api_name} for one in chosen]}))
+        shell.env_file.write_text(f"{shell.env_file.read_text()}\nPOSTGRES_CONNECTION_STRING={postgres_url}\n")
+        found = {
+            kind: self.validate(shell, "--db-type", kind, "--entities-config", str(selection))
+            for kind in ("sqlite", "postgresql")
+        }
+
+        assert {done.returncode for done in found.values()} == {0}
+        assert found["sqlite"].stdout == "schema check passed: 0 error, 0 warning, 0 info\n"
+        assert "new table vin_diseases" in found["postgresql"].stdout
+
     def test_an_engine_without_settings_is_a_fault(self, shell: Shell) -> None:
         done = self.validate(shell, "--db-type", "postgresql")
 

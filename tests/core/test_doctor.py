@@ -1,15 +1,19 @@
 """Each line of the doctor, when all is well and when it is not."""
 
+import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from copies import IMPATIENT, Copy, entities
 from shaping import wire_of
 from sqlalchemy import insert
+from sqlalchemy.engine import make_url
 
 from igh_sync_core.client import Client
 from igh_sync_core.config import Config
@@ -177,6 +181,21 @@ def test_a_postgresql_that_is_not_there_is_told(copy: Copy) -> None:
     check = examine(copy)["database"]
 
     assert (check.status, "nobody@" in check.text) == (Status.FAILED, False)
+
+
+def test_a_postgresql_user_who_may_make_no_tables_is_told_with_the_remedy(copy: Copy, postgres_url: str) -> None:
+    role = f"reader_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(postgres_url, autocommit=True) as conn:
+        conn.execute(f'CREATE ROLE "{role}" LOGIN')
+        conn.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    limited = make_url(postgres_url).set(username=role).render_as_string(hide_password=False)
+    copy.config = replace(copy.config, postgres_connection_string=limited)
+    check = examine(copy)["database"]
+    with psycopg.connect(postgres_url, autocommit=True) as conn:
+        conn.execute(f'DROP ROLE "{role}"')
+
+    assert (check.status, check.text) == (Status.FAILED, "tables may not be made")
+    assert "grant CREATE" in check.remedy
 
 
 @pytest.mark.parametrize("depth", ["RecordFilter", 4, -1])

@@ -5,8 +5,20 @@ from collections.abc import Callable
 import pytest
 from copies import Copy, entities
 from shaping import NOON
+from sqlalchemy import inspect
 
 from igh_sync_core.sandbox import Organisation, health_organisation
+
+SEVEN = {
+    "vin_one": ("Edm.Int32", "Edm.Boolean"),
+    "vin_two": ("Edm.DateTimeOffset", "Edm.Date"),
+    "vin_three": ("Edm.String", "Edm.DateTimeOffset"),
+    "vin_four": ("Edm.Decimal", "Edm.Double"),
+    "vin_five": ("Edm.Boolean", "Edm.Int32"),
+    "vin_six": ("Edm.String", "Edm.Int32"),
+    "vin_seven": ("Edm.Double", "Edm.String"),
+}
+NEIGHBOURS = ("vin_vin_candidate_account", "vin_vin_candidate_vin_region", "vin_vin_candidate_vin_country")
 
 
 @pytest.fixture
@@ -75,3 +87,117 @@ def test_columns_removed_in_dataverse_stay_and_make_no_versions(
 
     assert (report.success, report.total("updated")) == (True, 0)
     assert copy.rows("vin_diseases", "row_id", "vin_name", "valid_to") == before
+
+
+@pytest.mark.parametrize(("before", "after"), list(SEVEN.values())[:3])
+def test_real_drift_of_one_column_sets_its_table_aside(
+    organisation: Organisation, copy_of: Callable[..., Copy], before: str, after: str
+) -> None:
+    copy = copy_of("vin_disease", "vin_region")
+    organisation.add_column("vin_disease", "vin_drift", before)
+    copy.sync()
+    rows = copy.rows("vin_diseases", "row_id", "json_response")
+    organisation.change_type("vin_disease", "vin_drift", after)
+
+    report = copy.sync()
+
+    assert [entity for entity, _error in report.failed_entities] == ["vin_disease"]
+    assert [one.status for one in report.entities if one.entity == "vin_region"] == ["completed"]
+    assert copy.rows("vin_diseases", "row_id", "json_response") == rows
+
+
+def test_seven_columns_that_drift_at_once_are_seven_errors_of_one_table(
+    organisation: Organisation, copy_of: Callable[..., Copy]
+) -> None:
+    copy = copy_of("vin_disease", "vin_region")
+    for name, (before, _after) in SEVEN.items():
+        organisation.add_column("vin_disease", name, before)
+    copy.sync()
+    for name, (_before, after) in SEVEN.items():
+        organisation.change_type("vin_disease", name, after)
+
+    report = copy.sync()
+
+    assert [entity for entity, _error in report.failed_entities] == ["vin_disease"]
+    assert {finding["details"]["column"] for finding in report.validation_errors} == set(SEVEN)
+
+
+def test_three_tables_and_36_columns_dropped_between_two_runs_hurt_nobody(
+    organisation: Organisation, copy_of: Callable[..., Copy]
+) -> None:
+    copy = copy_of("vin_candidate", *NEIGHBOURS, "vin_disease")
+    copy.sync()
+    own = [one.name for one in organisation.tables["vin_candidate"].shape.columns if one.name.startswith("vin_")]
+    gone = [name for name in own if name not in ("vin_candidateid", "vin_name")][:36]
+    tables = ("vin_candidates", *(entity.api_name for entity in copy.selection[1:4]))
+    before = {table: copy.rows(table, "row_id", "json_response", "valid_to") for table in tables}
+    for name in gone:
+        organisation.remove_column("vin_candidate", name)
+    for name in NEIGHBOURS:
+        organisation.remove_table(name)
+    first, second = copy.sync(), copy.sync()
+
+    assert len(gone) == 36
+    for report in (first, second):
+        assert report.success
+        assert {one.entity for one in report.entities if one.status == "skipped"} == set(NEIGHBOURS)
+        assert (report.total("added"), report.total("updated"), report.total("closed")) == (0, 0, 0)
+    assert {
+        table: [row[::2] for row in copy.rows(table, "row_id", "json_response", "valid_to")] for table in tables
+    } == {table: [row[::2] for row in rows] for table, rows in before.items()}
+
+
+def test_longer_texts_and_larger_numbers_are_widened_between_two_runs(
+    organisation: Organisation, copy_of: Callable[..., Copy]
+) -> None:
+    copy = copy_of("vin_disease")
+    organisation.add_column("vin_disease", "vin_code", "Edm.String", max_length=10, fixed="x" * 10)
+    organisation.add_column("vin_disease", "vin_count", "Edm.Int32", fixed=7)
+    copy.sync()
+    organisation.clock.advance(3600)
+    organisation.add_column("vin_disease", "vin_code", "Edm.String", max_length=40, fixed="x" * 40)
+    organisation.add_column("vin_disease", "vin_count", "Edm.Int64", fixed=2**40)
+    report = copy.sync(reconcile=True)
+
+    with copy.database.writing() as conn:
+        types = {one["name"]: str(one["type"]) for one in inspect(conn).get_columns("vin_diseases")}
+    assert report.success
+    assert (types["vin_code"], types["vin_count"]) == (
+        ("VARCHAR(40)", "BIGINT") if copy.database.is_postgres else ("TEXT", "INTEGER")
+    )
+    key = organisation.keys("vin_disease")[0]
+    organisation.update("vin_disease", key, {"vin_name": "renamed"})
+    copy.sync()
+    assert ("x" * 40, 2**40) in copy.open_rows("vin_diseases", "vin_code", "vin_count")
+
+
+def test_options_renamed_and_removed_in_dataverse_make_no_versions(
+    organisation: Organisation, copy_of: Callable[..., Copy]
+) -> None:
+    copy = copy_of("vin_product")
+    first, second = list(organisation.tables["vin_product"].shape.by_name["vin_status"].options.options)[:2]
+    for product, code in zip(organisation.keys("vin_product"), (first, second), strict=False):
+        organisation.update("vin_product", product, {"vin_status": code})
+    copy.sync()
+    rows = copy.rows("vin_products", "row_id", "vin_status", "valid_to")
+    old = {code: label for code, label, language in told(copy) if language == 1033}
+    organisation.clock.advance(3600)
+    organisation.rename_option("vin_product", "vin_status", first, "New; or, as some say, fresh")
+    organisation.remove_option("vin_product", "vin_status", second)
+    report = copy.sync()
+
+    assert (report.success, report.total("added"), report.total("updated")) == (True, 0, 0)
+    assert copy.rows("vin_products", "row_id", "vin_status", "valid_to") == rows
+    shown = dict(copy.rows_of("SELECT vin_status, vin_status_label FROM vin_products_current"))
+    assert shown[first] == "New; or, as some say, fresh"
+    assert shown[second] == old[second]
+    ended = {code: label for code, label, language in told(copy, ended=True) if language == 1033}
+    assert ended == {first: old[first], second: old[second]}
+
+
+def told(copy: Copy, *, ended: bool = False) -> list[tuple[int, str, int]]:
+    """Code, label and language of the labels of a product's status that hold, or that no longer do."""
+    query = (
+        "SELECT code, label, language, last_seen FROM _optionset WHERE entity = 'vin_product' AND field = 'vin_status'"
+    )
+    return [row[:3] for row in copy.rows_of(query) if (row[3] is not None) is ended]

@@ -62,7 +62,6 @@ def test_each_choice_stands_beside_its_label_and_each_lookup_beside_its_target(s
         "_ownerid_type",
         "_accountid_value",
         "_accountid_type",
-        "managed",
         "sync_time",
         "valid_from",
     ]

@@ -1,4 +1,4 @@
-"""How much there is to ask: how many records tables have, roughly, and how many ids one request can name."""
+"""How much there is to ask: records per table, roughly; pages for so many records; ids that one request can name."""
 
 from collections.abc import Iterable
 from itertools import repeat
@@ -7,9 +7,11 @@ import msgspec
 from msgspec import Struct, field
 
 from igh_sync_core.client import Client
-from igh_sync_core.errors import ProtocolViolation
+from igh_sync_core.errors import ProtocolViolation, RequestRejected
 from igh_sync_core.model import TableSpec
-from igh_sync_core.odata import MAX_URL, entity_url, id_batches, in_filter
+from igh_sync_core.odata import MAX_URL, entity_url, id_batches, in_filter, parse_page, prefer
+from igh_sync_core.pacing import Pace, PageSize
+from igh_sync_core.run import row_bytes
 
 
 class _Counts(Struct):
@@ -44,6 +46,52 @@ def count_records(client: Client, names: Iterable[str]) -> dict[str, int]:
         message = "the answer to RetrieveTotalRecordCount is not understood"
         raise ProtocolViolation(message, url=client.config.api_root) from exc
     return dict(zip(counts.keys, counts.values, strict=True))
+
+
+class Pages:
+    """Counts the pages of one table's reads, sized by the rules that a run follows.
+
+    Args:
+        client: Asked for a few records, once, where their size matters.
+        spec: The table.
+        page_size: Rows per page at most.
+    """
+
+    def __init__(self, client: Client, spec: TableSpec, page_size: int) -> None:
+        self._client, self._spec = client, spec
+        self._size = PageSize(page_size, body_bytes=Pace.body_bytes, row_bytes=row_bytes(spec))
+        self._record_bytes: float | None = None
+
+    def count(self, rows: int) -> int:
+        """Pages that so many rows come in, one at least; the size they end at is where the next read begins.
+
+        Raises:
+            SourceUnavailable: The environment does not answer.
+        """
+        pages, left = 0, rows
+        while left > self._size.current:
+            page = self._size.current
+            left -= page
+            pages += 1
+            self._size.settle(round(page * self._bytes_of_a_record()))
+        return pages + 1
+
+    def _bytes_of_a_record(self) -> float:
+        if self._record_bytes is None:
+            self._record_bytes = self._measure() or row_bytes(self._spec)
+        return self._record_bytes
+
+    def _measure(self) -> float:
+        """Average size of a few records with their annotations; 0 where they cannot be had."""
+        url = entity_url(self._client.config.api_root, self._spec.entity_set, top=_SAMPLE)
+        try:
+            body = self._client.channel("sample").get(url, prefer=prefer()).body
+            return len(body) / max(1, len(parse_page(body).value))
+        except (RequestRejected, ProtocolViolation):
+            return 0
+
+
+_SAMPLE = 100
 
 
 def ids_per_request(spec: TableSpec, api_root: str) -> int:

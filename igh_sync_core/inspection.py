@@ -41,7 +41,6 @@ class _Look:
 
     Attributes:
         conn: The database.
-        api_root: Root of the Web API, ending in "/".
         organisation: Whose copy it is, or would be.
         known: What metadata says.
         stored: What the database holds.
@@ -49,7 +48,6 @@ class _Look:
     """
 
     conn: Connection
-    api_root: str
     organisation: Organisation
     known: Catalog
     stored: Stored
@@ -112,7 +110,7 @@ def plan(
         verdict = look.judge(entities)
         sound = [entry.spec for name, entry in look.known.entries.items() if entry.spec and name not in verdict.broken]
         totals, notes = _totals(client, [spec.logical_name for spec in sound])
-        oracle = replace(_oracle(look, entities, sound), totals=totals, page_size=page_size)
+        oracle = replace(_oracle(client, look, entities, sound), totals=totals, page_size=page_size)
         works = schema.outline(look.filled, sound, language=look.organisation.language)
         planned = {work.spec.logical_name: work for work in works}
         forecasts = [
@@ -126,12 +124,12 @@ def plan(
     return Outlook(entities=tuple(forecasts), verdict=verdict, notes=notes, ddl=own)
 
 
-def _oracle(look: _Look, entities: Sequence[EntityConfig], sound: Sequence[TableSpec]) -> Oracle:
+def _oracle(client: Client, look: _Look, entities: Sequence[EntityConfig], sound: Sequence[TableSpec]) -> Oracle:
     related = {entity.name for entity in entities if entity.filtered}
     return Oracle(
         look.conn,
         look.organisation,
-        look.api_root,
+        client,
         stored=look.stored,
         states=checkpoint.glimpse(look.conn),
         relations=[one for one in relations_of(sound) if one.target.logical_name in related],
@@ -175,7 +173,7 @@ def _look(client: Client, entities: Sequence[EntityConfig], hints: Hints) -> Ite
             known, _requests = discovery.fetch(client, names, with_lengths=is_postgres, hints=hints)
         specs = [entry.spec for entry in known.entries.values() if entry.spec]
         takeovers = adoption.find(conn, specs, entities)
-        yield _Look(conn, root, organisation, known, shapes.read(conn, specs), takeovers)
+        yield _Look(conn, organisation, known, shapes.read(conn, specs), takeovers)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Foretells what a run would do with one entity, from what is known before it: metadata, checkpoint, counts, rows.
 
-Takes the same decisions by the same functions as a run does, and asks the database only. Of a related table it cannot
-know everything: which records are wanted shows only while the others are read.
+Takes the same decisions by the same functions as a run does, and asks the database only; ``estimate`` asks the source
+for its counts and sizes. Of a related table it cannot know everything: which records are wanted shows only while the
+others are read.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +14,11 @@ from sqlalchemy import Connection
 from sqlalchemy.schema import ExecutableDDLElement
 
 from igh_sync_core import checkpoint, closure, feeds, strategy
+from igh_sync_core.client import Client
 from igh_sync_core.control import SyncState
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import SchemaError
-from igh_sync_core.estimate import ids_per_request
+from igh_sync_core.estimate import Pages, ids_per_request
 from igh_sync_core.feeds import Feed, FeedKind
 from igh_sync_core.forecast import Forecast
 from igh_sync_core.model import LogicalName, Organisation, TableSpec
@@ -30,12 +32,12 @@ from igh_sync_core.takeover import Takeover
 
 @dataclass(frozen=True)
 class Oracle:
-    """Foretells entity by entity; asks the database, never the source, and writes nothing.
+    """Foretells entity by entity; writes nothing.
 
     Attributes:
         conn: The database.
         organisation: Whose copy it is.
-        api_root: Root of the Web API, ending in "/".
+        client: The wire.
         stored: What the database holds as it is.
         states: How far each entity has come, by name.
         relations: Between the tables of the run, to related ones.
@@ -46,13 +48,18 @@ class Oracle:
 
     conn: Connection
     organisation: Organisation
-    api_root: str
+    client: Client
     stored: Stored
     states: Mapping[str, SyncState]
     relations: Sequence[Relation]
     totals: Mapping[str, int] = field(default_factory=dict)
     takeovers: Mapping[LogicalName, Takeover] = field(default_factory=dict)
     page_size: int = 5_000
+
+    @property
+    def api_root(self) -> str:
+        """Root of the Web API, ending in "/"."""
+        return self.client.config.api_root
 
     def forecast(self, entity: EntityConfig, work: Work) -> Forecast:
         """What a run would do with one entity whose table fits, once the statements of *work* are executed."""
@@ -95,11 +102,18 @@ class Oracle:
 
     def _complete(self, told: Forecast, spec: TableSpec, read: Read) -> Forecast:
         rows = self.totals.get(spec.logical_name)
-        again = int(read.track_changes and spec.has_modified_on)
+        pages = Pages(self.client, spec, self.page_size).count(rows or 0)
+        requests = pages + (self._afterwards(spec, rows, pages) if read.track_changes else 0)
         is_whole = rows is not None and not read.is_resumed
-        return msgspec.structs.replace(told, rows=rows, requests=self._pages(rows) + again, is_whole=is_whole)
+        return msgspec.structs.replace(told, rows=rows, requests=requests, is_whole=is_whole)
 
-    def _pages(self, rows: int | None) -> int:
+    def _afterwards(self, spec: TableSpec, rows: int | None, pages: int) -> int:
+        """After a tracked read: what was modified meanwhile; after several pages, all keys and versions as well."""
+        swept = self._key_pages(rows) if pages > 1 and spec.has_version else 0
+        return int(spec.has_modified_on) + swept
+
+    def _key_pages(self, rows: int | None) -> int:
+        """Keys travel in full pages, however wide the table."""
         return max(1, ceil((rows or 0) / self.page_size))
 
     def _related(self, told: Forecast, spec: TableSpec, state: SyncState) -> Forecast:
@@ -110,7 +124,7 @@ class Oracle:
         asks_all = feed.kind is FeedKind.BY_ID or (is_moved and members > 0)
         known = self._awaited(spec, with_changed=not asks_all)
         ids = known + (members if asks_all else 0) + self._asked_again(spec)
-        requests = self._feed_requests(spec, feed) + ceil(ids / ids_per_request(spec, self.api_root))
+        requests = self._feed_requests(spec, feed) + self._id_requests(spec, ids)
         moved = f"the columns changed; all {members} stored are asked by id" if is_moved and members else ""
         reasons = (told.reason, feed.reason, self._changes(spec, feed, members), moved, _references(known))
         return msgspec.structs.replace(
@@ -153,9 +167,14 @@ class Oracle:
             case FeedKind.BY_ID:
                 return 0
             case FeedKind.KEYS if not feed.is_resumed:
-                return self._pages(self.totals.get(spec.logical_name))
+                return self._key_pages(self.totals.get(spec.logical_name))
             case _:
                 return 1
+
+    def _id_requests(self, spec: TableSpec, ids: int) -> int:
+        """Requests for so many records by id: each names as many as it can, and may be answered in several pages."""
+        room, pages = ids_per_request(spec, self.api_root), Pages(self.client, spec, self.page_size)
+        return sum(pages.count(min(room, ids - at)) for at in range(0, ids, room))
 
     def _changes(self, spec: TableSpec, feed: Feed, members: int) -> str:
         """Where the changes of what is stored come from."""
@@ -172,14 +191,18 @@ class Oracle:
 
     def _rest(self, spec: TableSpec) -> str:
         """What cannot be known, and its bounds."""
-        total = self.totals.get(spec.logical_name)
-        most = "" if total is None else f", at most the {total} there are"
         others = dict.fromkeys(one.source for one in self.relations if one.target == spec != one.source)
         if not others:
             return "no other table copied points at it"
         if unread := sum(not self._is_read(source) for source in others):
-            return f"the rest depends on the tables not read yet that point at it ({unread}){most}"
+            return f"the rest depends on the tables not read yet that point at it ({unread}){self._at_most(spec)}"
         return "more where records that change point at others"
+
+    def _at_most(self, spec: TableSpec) -> str:
+        total = self.totals.get(spec.logical_name)
+        if total is None:
+            return ""
+        return f", at most the {total} there are, in about {self._id_requests(spec, total)} requests more"
 
     def _is_read(self, source: TableSpec) -> bool:
         """Whether a table holds what a run before has read."""

@@ -54,5 +54,9 @@ class Run:
 
     def open_channel(self, spec: TableSpec) -> Channel:
         """The line of one entity, its pages sized so that several of them fit in memory at once."""
-        row_bytes = _RECORD_BYTES + _COLUMN_BYTES * len(spec.columns)
-        return self.client.channel(spec.logical_name, page_size=self.page_size, row_bytes=row_bytes)
+        return self.client.channel(spec.logical_name, page_size=self.page_size, row_bytes=row_bytes(spec))
+
+
+def row_bytes(spec: TableSpec) -> int:
+    """Size of a record as expected before any is seen."""
+    return _RECORD_BYTES + _COLUMN_BYTES * len(spec.columns)

@@ -55,7 +55,7 @@ def test_a_first_run_is_foretold_table_by_table(copy: Copy, organisation: Organi
         return max(1, -(-rows // 100))
 
     assert reads(outlook) == {
-        TRACKED: ("delta", "first", diseases, pages(diseases) + 1),
+        TRACKED: ("delta", "first", diseases, pages(diseases) + 1 + pages(diseases)),
         UNTRACKED: ("modifiedon", "first", priorities, pages(priorities)),
         WHOLE: ("snapshot", "first", statuses, pages(statuses)),
         "account": ("related", "keys", None, pages(organisation.count("account"))),
@@ -64,15 +64,27 @@ def test_a_first_run_is_foretold_table_by_table(copy: Copy, organisation: Organi
     assert all(one.reason and one.ddl[0].startswith("CREATE TABLE") for one in outlook.entities)
 
 
-def test_what_is_foretold_is_what_happens(copy: Copy) -> None:
-    copy.selection = entities(TRACKED, UNTRACKED, WHOLE)
+@pytest.mark.parametrize("page_size", [100, 5_000])
+def test_what_is_foretold_is_what_happens(copy: Copy, page_size: int) -> None:
+    copy.selection = entities(TRACKED, UNTRACKED, WHOLE, "vin_vin_candidate_account", "vin_candidate")
+    copy.organisation.clock.advance(2 * 365 * 86_400)  # past the last change, so that the overlap brings nothing
     for _run in range(2):
-        foretold = {one.entity: one for one in plan(copy).entities}
-        report = copy.sync()
+        foretold = {one.entity: one for one in plan(copy, page_size=page_size).entities}
+        report = copy.sync(page_size=page_size)
         for done in report.entities:
             told = foretold[done.entity]
             assert (told.strategy, told.requests) == (done.strategy, done.requests)
             assert told.rows in (None, done.added or done.unchanged)
+            assert told.is_whole is (told.rows is not None)
+
+
+def test_pages_that_grow_too_big_are_foretold_smaller(tmp_path: Path) -> None:
+    copy = Copy(health_organisation(20_000), {"sqlite_db_path": str(tmp_path / "copy.db")}, entities("vin_candidate"))
+    [told] = plan(copy).entities
+    [done] = copy.sync().entities
+
+    assert (told.rows, told.requests) == (done.added, done.requests)
+    assert done.requests > 5
 
 
 def test_looking_writes_nothing(copy: Copy, database_settings: dict[str, str]) -> None:

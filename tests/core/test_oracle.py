@@ -61,7 +61,8 @@ def test_before_the_first_run_bounds_are_told_and_why(copy: Copy) -> None:
     assert figures(before["account"]) == ("keys", None, 2 * SITES, 3)
     assert "all 10 keys are read first" in before["account"].reason
     assert (
-        "depends on the tables not read yet that point at it (2), at most the 10 there are" in before["account"].reason
+        "depends on the tables not read yet that point at it (2), at most the 10 there are, in about 3 requests"
+        in before["account"].reason
     )
     for table in FILTERED:
         one = before[table]

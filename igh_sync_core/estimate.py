@@ -62,19 +62,26 @@ class Pages:
         self._size = PageSize(page_size, body_bytes=Pace.body_bytes, row_bytes=row_bytes(spec))
         self._record_bytes: float | None = None
 
-    def count(self, rows: int) -> int:
-        """Pages that so many rows come in, one at least; the size they end at is where the next read begins.
+    def count(self, *reads: int) -> int:
+        """Pages that reads of so many rows each come in, one at least each; their size goes on from one to the next.
 
         Raises:
             SourceUnavailable: The environment does not answer.
         """
-        pages, left = 0, rows
+        return sum(self._count(rows, is_last=at == len(reads)) for at, rows in enumerate(reads, start=1))
+
+    def _count(self, left: int, *, is_last: bool) -> int:
+        pages = 1
         while left > self._size.current:
-            page = self._size.current
-            left -= page
             pages += 1
-            self._size.settle(round(page * self._bytes_of_a_record()))
-        return pages + 1
+            left -= self._came(self._size.current)
+        if not is_last:
+            self._came(left)
+        return pages
+
+    def _came(self, rows: int) -> int:
+        self._size.settle(round(rows * self._bytes_of_a_record()))
+        return rows
 
     def _bytes_of_a_record(self) -> float:
         if self._record_bytes is None:

@@ -173,8 +173,9 @@ class Oracle:
 
     def _id_requests(self, spec: TableSpec, ids: int) -> int:
         """Requests for so many records by id: each names as many as it can, and may be answered in several pages."""
-        room, pages = ids_per_request(spec, self.api_root), Pages(self.client, spec, self.page_size)
-        return sum(pages.count(min(room, ids - at)) for at in range(0, ids, room))
+        room = ids_per_request(spec, self.api_root)
+        reads = [min(room, ids - at) for at in range(0, ids, room)]
+        return Pages(self.client, spec, self.page_size).count(*reads)
 
     def _changes(self, spec: TableSpec, feed: Feed, members: int) -> str:
         """Where the changes of what is stored come from."""

@@ -183,18 +183,15 @@ def reading(config: Config) -> Iterator[Connection]:
     Raises:
         StoreUnavailable: The database cannot be reached, or is locked.
         StoreError: It refused a statement, or its file is damaged.
-        ConfigError: The file is none of SQLite's.
+        ConfigError: The file is none of SQLite's, or lies where none can be written.
     """
     path = Path(config.sqlite_db_path or "dataverse.db").expanduser()
     if config.get_db_type() == "postgresql":
         with Database(config).connection() as conn:
             yield conn.execution_options(postgresql_readonly=True)
         return
-    if path.exists():
-        Database(config)
-        engine = _looking_engine(path.absolute())
-    else:
-        engine = create_engine("sqlite://")
+    Database(config)  # refuses what a run could not write to
+    engine = _looking_engine(path.absolute()) if path.exists() else create_engine("sqlite://")
     try:
         with store_errors(), engine.connect() as conn:
             yield conn

@@ -87,6 +87,25 @@ def test_pages_that_grow_too_big_are_foretold_smaller(tmp_path: Path) -> None:
     assert done.requests > 5
 
 
+def test_metadata_that_has_not_moved_is_not_asked_again_for_a_look(copy: Copy) -> None:
+    copy.sync()
+    before = len(copy.sandbox.log)
+    plan(copy)
+    inspection.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox))
+    asked = {
+        entry.path.rpartition("/")[2].partition("(")[0] for entry in copy.sandbox.log[before:] if entry.status == 200
+    }
+
+    assert asked - {"token", "openid-configuration"} == {"organizations", "RetrieveTotalRecordCount"}
+
+
+def test_a_folder_that_is_not_there_is_told_before_a_run_finds_out(copy: Copy, tmp_path: Path) -> None:
+    copy.config = replace(copy.config, sqlite_db_path=str(tmp_path / "no" / "copy.db"), postgres_connection_string=None)
+
+    with pytest.raises(errors.ConfigError, match="folder that does not exist"):
+        plan(copy)
+
+
 def test_looking_writes_nothing(copy: Copy, database_settings: dict[str, str]) -> None:
     plan(copy)
     inspection.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox))

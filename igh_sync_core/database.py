@@ -238,7 +238,9 @@ def _is_busy(exc: BaseException) -> bool:
     return isinstance(exc, sqlite3.OperationalError) and exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
-@retry(retry=retry_if_exception(_is_busy), wait=wait_random(0.01, 0.1), stop=stop_after_delay(BUSY_TIMEOUT_S), reraise=True)
+@retry(
+    retry=retry_if_exception(_is_busy), wait=wait_random(0.01, 0.1), stop=stop_after_delay(BUSY_TIMEOUT_S), reraise=True
+)
 def _keep_log(connection: sqlite3.Connection) -> None:
     # Processes that make a new file WAL at the same moment refuse each other at once, whatever the timeout says.
     connection.execute("PRAGMA journal_mode = WAL")

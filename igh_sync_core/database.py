@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ _QUEUE = 7_021_953
 
 _LASTING = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_TOOBIG", "53100", "42")
 """Starts of error names and SQLSTATEs that drivers count as operational, but that waiting does not mend."""
+
+_ROWS_TOGETHER, _VALUES_TOGETHER = 50, 10_000
+"""Rows and values of one INSERT at most, in SQLite; a prepared statement grows with them."""
 
 _READS = "igh_sync_reads"
 _TEMPORARY = "igh_sync_temporary"
@@ -160,15 +164,25 @@ class Database:
         if self.is_postgres:
             _copy(conn, table, columns, rows)
         else:
-            _execute_many(conn, table, columns, rows)
+            _insert_all(conn, table, columns, rows)
 
 
-def _execute_many(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    statement = _insert_text(table, tuple(columns))
-    cursor = conn.connection.cursor()
+def _insert_all(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Several rows a statement, and those left over one by one.
+
+    After each statement the driver must get Python's lock back, which takes milliseconds while another thread
+    computes; and all the while no other thread can write to the file.
+    """
+    one = _insert_text(table, tuple(columns))
+    head, _values, group = one.rpartition(" VALUES ")
+    together = max(1, min(_ROWS_TOGETHER, _VALUES_TOGETHER // len(columns)))
+    many = f"{head} VALUES {', '.join([group] * together)}"
+    cursor, remaining = conn.connection.cursor(), iter(rows)
     try:
-        with _driver_errors(statement, sqlite3.Error):
-            cursor.executemany(statement, rows)  # type: ignore[arg-type]  # sqlite3 streams any iterable
+        with _driver_errors(one, sqlite3.Error):
+            while len(part := list(islice(remaining, together))) == together:
+                cursor.execute(many, tuple(chain.from_iterable(part)))
+            cursor.executemany(one, part)
     finally:
         cursor.close()
 
@@ -202,7 +216,7 @@ def _sqlite_engine(path: Path) -> Engine:
     if fault := _why_unwritable(path):
         msg = f"SQLITE_DB_PATH: {path} {fault}; name a file in a folder you may write to"
         raise ConfigError([msg])
-    patience = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
+    patience = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "cached_statements": 32}
     engine = create_engine(f"sqlite:///{path}", connect_args=patience, **_ENGINE)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from igh_sync_core.client import Channel
 from igh_sync_core.control import SyncMetadata
@@ -23,6 +23,9 @@ LANGUAGE = 1033
 _METADATA = SyncMetadata.metadata.tables["_sync_metadata"]
 _ORGANISATION = "organisation"
 _FAULT = "fault:"
+_NAMED = select(_METADATA.c.name, _METADATA.c.value).where(_METADATA.c.name.in_(bindparam("names", expanding=True)))
+_REMOVE = delete(_METADATA).where(_METADATA.c.name == bindparam("of"))
+_ADD = insert(_METADATA)
 
 
 class Entry(Struct, frozen=True):
@@ -154,7 +157,7 @@ def set_aside(conn: Connection, faults: Mapping[LogicalName, str]) -> None:
 def kept_entry(conn: Connection, name: LogicalName) -> Entry:
     """What is known of one entity, as validation stored it earlier in the run; without a table if it is set aside."""
     names = (f"entity:{name}", f"{_FAULT}{name}")
-    rows = conn.execute(select(_METADATA.c.name, _METADATA.c.value).where(_METADATA.c.name.in_(names))).all()
+    rows = conn.execute(_NAMED, {"names": names}).all()
     values = {stored: value for stored, value in rows}  # noqa: C416 - rows are not pairs for the type checker
     if fault := values.get(names[1]):
         return Entry(None, msgspec.json.decode(fault, type=str))
@@ -168,6 +171,6 @@ def known_spec(conn: Connection, name: LogicalName) -> TableSpec | None:
 
 
 def _keep(conn: Connection, name: str, version: str, value: object) -> None:
-    conn.execute(delete(_METADATA).where(_METADATA.c.name == name))
     text = msgspec.json.encode(value).decode()
-    conn.execute(insert(_METADATA).values(name=name, version=version, fetched_at=datetime.now(UTC), value=text))
+    conn.execute(_REMOVE, {"of": name})
+    conn.execute(_ADD, {"name": name, "version": version, "fetched_at": datetime.now(UTC), "value": text})

@@ -6,7 +6,7 @@ together (law 1).
 
 from datetime import datetime
 
-from sqlalchemy import Connection, Text, cast, delete, exists, func, insert, inspect, literal, select, update
+from sqlalchemy import Connection, Text, bindparam, cast, delete, exists, func, insert, inspect, literal, select, update
 from sqlalchemy.sql import ColumnElement
 
 from igh_sync_core.control import SyncLog, SyncSeen, SyncState
@@ -19,10 +19,20 @@ _STATE = SyncState.metadata.tables["_sync_state"]
 _LOG = SyncLog.metadata.tables["_sync_log"]
 _SEEN = SyncSeen.metadata.tables["_sync_seen"]
 
+# Made once, since every page runs them: to build and look up a statement takes longer than to execute it.
+_STATE_OF = select(_STATE).where(_STATE.c.entity_name == bindparam("of"))
+_SET_STATE = update(_STATE).where(_STATE.c.entity_name == bindparam("of"))
+_ADD_STATE = insert(_STATE)
+_END_LOG = update(_LOG).where(_LOG.c.entity_name == bindparam("of"), _LOG.c.run_id == bindparam("by"))
+_END_KILLED = update(_LOG).where(
+    _LOG.c.entity_name == bindparam("of"), _LOG.c.status == "in_progress", _LOG.c.run_id != bindparam("by")
+)
+_ADD_LOG = insert(_LOG)
+
 
 def read(conn: Connection, spec: TableSpec) -> SyncState:
     """How far the entity has come; a pending state where nothing is known."""
-    row = conn.execute(select(_STATE).where(_STATE.c.entity_name == spec.entity_set)).mappings().one_or_none()
+    row = conn.execute(_STATE_OF, {"of": spec.entity_set}).mappings().one_or_none()
     return SyncState.model_validate(dict(row)) if row else SyncState(entity_name=spec.entity_set)
 
 
@@ -41,9 +51,8 @@ def glimpse(conn: Connection) -> dict[str, SyncState]:
 def write(conn: Connection, state: SyncState) -> None:
     """Store the state, replacing what was there."""
     values = state.model_dump()
-    statement = update(_STATE).where(_STATE.c.entity_name == state.entity_name).values(values)
-    if conn.execute(statement).rowcount == 0:
-        conn.execute(insert(_STATE).values(values))
+    if conn.execute(_SET_STATE, {**values, "of": state.entity_name}).rowcount == 0:
+        conn.execute(_ADD_STATE, values)
 
 
 def log_start(conn: Connection, spec: TableSpec, *, run_id: str, now: datetime) -> None:
@@ -53,10 +62,10 @@ def log_start(conn: Connection, spec: TableSpec, *, run_id: str, now: datetime) 
         StoreError: Another run has taken the database.
     """
     fence(conn, run_id)
-    killed = (_LOG.c.entity_name == spec.entity_set, _LOG.c.status == "in_progress", _LOG.c.run_id != run_id)
-    conn.execute(update(_LOG).where(*killed).values(end_time=now, status="failed", error_message=_KILLED))
-    values = {"entity_name": spec.entity_set, "start_time": now, "status": "in_progress", "run_id": run_id}
-    conn.execute(insert(_LOG).values(**_LOG_DEFAULTS, **values))
+    ended = {"end_time": now, "status": "failed", "error_message": _KILLED}
+    conn.execute(_END_KILLED, {**ended, "of": spec.entity_set, "by": run_id})
+    begun = {"entity_name": spec.entity_set, "start_time": now, "status": "in_progress", "run_id": run_id}
+    conn.execute(_ADD_LOG, {**_LOG_DEFAULTS, **begun})
 
 
 def log_end(conn: Connection, report: EntityReport, *, run_id: str, now: datetime) -> None:
@@ -66,22 +75,19 @@ def log_end(conn: Connection, report: EntityReport, *, run_id: str, now: datetim
         StoreError: Another run has taken the database.
     """
     fence(conn, run_id)
-    conn.execute(
-        update(_LOG)
-        .where(_LOG.c.entity_name == report.table, _LOG.c.run_id == run_id)
-        .values(
-            end_time=now,
-            status=report.status,
-            error_message=report.error or None,
-            strategy=report.strategy,
-            reason=report.reason,
-            records_added=report.added,
-            records_updated=report.updated,
-            records_closed=report.closed,
-            records_unchanged=report.unchanged,
-            requests=report.requests,
-        )
-    )
+    values = {
+        "end_time": now,
+        "status": report.status,
+        "error_message": report.error or None,
+        "strategy": report.strategy,
+        "reason": report.reason,
+        "records_added": report.added,
+        "records_updated": report.updated,
+        "records_closed": report.closed,
+        "records_unchanged": report.unchanged,
+        "requests": report.requests,
+    }
+    conn.execute(_END_LOG, {**values, "of": report.table, "by": run_id})
 
 
 _KILLED = "the run ended before this entity did; the next run goes on after its last stored page"

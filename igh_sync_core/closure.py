@@ -23,7 +23,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Integer,
     Select,
     Text,
     and_,
@@ -35,7 +34,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    true,
+    union,
     union_all,
     update,
 )
@@ -88,23 +87,25 @@ def _scanned(conn: Connection, source: TableSpec, followed: str) -> tuple[int, b
     return 0 if is_filling or state.relations_digest != followed else state.scanned_row_id, is_filling
 
 
-def _pointed_at(relations: Sequence[Relation], *, after: int) -> Select[tuple[str, str, str]]:
-    """Distinct pairs of related table and id; one pass over the rows, whatever the number of columns."""
+def _pointed_at(relations: Sequence[Relation], *, after: int) -> Select[Any]:
+    """Distinct pairs of related table and id, and their standing, from the current rows beyond a ``row_id``.
+
+    One pass over the wide rows, in the order they lie in; what it gathers is narrow and is gone through per relation.
+    """
     main = entity_tables(relations[0].source).main
-    numbers = union_all(*(select(literal(at, Integer()).label("n")) for at in range(len(relations)))).subquery("v")
-    chosen = [(and_(numbers.c.n == at, points_at(one)), one) for at, one in enumerate(relations)]
-    table = case(*((numbers.c.n == at, one.target.entity_set) for at, one in enumerate(relations)))
-    key = case(*((condition, cast(main.c[one.column], Text)) for condition, one in chosen))
-    # Without a bound SQLite walks the small index of open rows; with one, the end of the table alone.
-    is_new = [main.c.row_id > after] if after else []
+    names = dict.fromkeys(name for one in relations for name in (one.column, one.type_column) if name)
+    is_wanted = (main.c.valid_to.is_(None), main.c.row_id > after)
+    rows = select(*(main.c[name].label(name) for name in names)).where(*is_wanted).cte()
     pairs = (
-        select(table.label("entity_name"), key.label("key"))
-        .join_from(main, numbers, true())
-        .where(main.c.valid_to.is_(None), *is_new)
-        .subquery("p")
+        select(literal(one.target.entity_set, Text()).label("entity_name"), cast(rows.c[one.column], Text).label("key"))
+        .select_from(rows)
+        .where(points_at(one, rows))
+        for one in relations
     )
+    pointed = union(*pairs).subquery("pointed")
     standing = literal(REFERENCED).label("standing")
-    return select(pairs.c.entity_name, pairs.c.key, standing).where(pairs.c.key.is_not(None)).distinct()
+    # The condition holds anyway; without one SQLite takes the ON CONFLICT that follows for that of a join.
+    return select(pointed.c.entity_name, pointed.c.key, standing).where(pointed.c.key.is_not(None))
 
 
 def drop_stored(conn: Connection, target: TableSpec) -> int:

@@ -1,6 +1,6 @@
 """The database: engine, connections, transactions and bulk loading, for SQLite and PostgreSQL alike.
 
-One connection serves one entity; temporary tables live and die with it. SQLite has one writer at a time, so
+One connection serves one entity; temporary tables are gone when it is given back. SQLite has one writer at a time, so
 transactions of one process queue here fairly instead of polling the file's lock.
 """
 
@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, func, in
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
 
 from igh_sync_core.config import Config
 from igh_sync_core.errors import ConfigError, StoreError, StoreUnavailable
@@ -32,7 +35,14 @@ _QUEUE = 7_021_953
 _LASTING = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_TOOBIG", "53100", "42")
 """Starts of error names and SQLSTATEs that drivers count as operational, but that waiting does not mend."""
 
+_ROWS_TOGETHER, _VALUES_TOGETHER = 50, 10_000
+"""Rows and values of one INSERT at most, in SQLite; a prepared statement grows with them."""
+
 _READS = "igh_sync_reads"
+_TEMPORARY = "igh_sync_temporary"
+_ENGINE: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 32, "max_overflow": -1, "hide_parameters": True}
+"""At most so many idle connections; whoever needs more at once opens them."""
+
 _SQLITE_HEADER = b"SQLite format 3\0"
 _writers: dict[str, threading.RLock] = {}
 _writers_guard = threading.Lock()
@@ -54,7 +64,31 @@ class Database:
             self.engine = _postgres_engine(config.postgres_connection_string or "")
         else:
             self.engine = _sqlite_engine(Path(config.sqlite_db_path or "dataverse.db"))
+        event.listen(self.engine, "checkin", self._given_back)
         self._writer = _writer_lock(str(self.engine.url)) if not self.is_postgres else None
+        self._keepers = 0
+        self._keepers_guard = threading.Lock()
+
+    @contextlib.contextmanager
+    def keeping_connections(self) -> Iterator[None]:
+        """Until the block ends, connections given back are kept for the next user instead of being closed.
+
+        Opening a SQLite file with hundreds of tables means reading all their definitions.
+        """
+        with self._keepers_guard:
+            self._keepers += 1
+        try:
+            yield
+        finally:
+            with self._keepers_guard:
+                self._keepers -= 1
+                is_last = not self._keepers
+            if is_last:
+                self.engine.dispose()
+
+    def _given_back(self, _connection: object, record: ConnectionPoolEntry) -> None:
+        if not self._keepers:
+            record.close()
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -65,7 +99,27 @@ class Database:
             StoreError: It refused a statement.
         """
         with store_errors(), self.engine.connect() as conn:
-            yield conn
+            try:
+                yield conn
+            except BaseException:
+                if not (conn.closed or conn.invalidated):
+                    conn.invalidate()  # nobody else is to find what a fault left in it
+                raise
+            self._drop_temporary(conn)
+
+    def create_temporary(self, conn: Connection, tables: Sequence[Table]) -> None:
+        """Make temporary tables, which are gone when the connection is given back."""
+        for table in tables:
+            conn.execute(CreateTable(table))
+            for index in table.indexes:
+                conn.execute(CreateIndex(index))
+        conn.info.setdefault(_TEMPORARY, []).extend(tables)
+
+    def _drop_temporary(self, conn: Connection) -> None:
+        if (tables := conn.info.pop(_TEMPORARY, None)) and self._keepers:
+            with self.transaction(conn):
+                for table in tables:
+                    conn.execute(DropTable(table, if_exists=True))
 
     @contextlib.contextmanager
     def transaction(self, conn: Connection) -> Iterator[None]:
@@ -110,15 +164,25 @@ class Database:
         if self.is_postgres:
             _copy(conn, table, columns, rows)
         else:
-            _execute_many(conn, table, columns, rows)
+            _insert_all(conn, table, columns, rows)
 
 
-def _execute_many(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    statement = _insert_text(table, tuple(columns))
-    cursor = conn.connection.cursor()
+def _insert_all(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Several rows a statement, and those left over one by one.
+
+    After each statement the driver must get Python's lock back, which takes milliseconds while another thread
+    computes; and all the while no other thread can write to the file.
+    """
+    one = _insert_text(table, tuple(columns))
+    head, _values, group = one.rpartition(" VALUES ")
+    together = max(1, min(_ROWS_TOGETHER, _VALUES_TOGETHER // len(columns)))
+    many = f"{head} VALUES {', '.join([group] * together)}"
+    cursor, remaining = conn.connection.cursor(), iter(rows)
     try:
-        with _driver_errors(statement, sqlite3.Error):
-            cursor.executemany(statement, rows)  # type: ignore[arg-type]  # sqlite3 streams any iterable
+        with _driver_errors(one, sqlite3.Error):
+            while len(part := list(islice(remaining, together))) == together:
+                cursor.execute(many, tuple(chain.from_iterable(part)))
+            cursor.executemany(one, part)
     finally:
         cursor.close()
 
@@ -152,9 +216,8 @@ def _sqlite_engine(path: Path) -> Engine:
     if fault := _why_unwritable(path):
         msg = f"SQLITE_DB_PATH: {path} {fault}; name a file in a folder you may write to"
         raise ConfigError([msg])
-    engine = create_engine(
-        f"sqlite:///{path}", poolclass=NullPool, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S}
-    )
+    patience = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "cached_statements": 32}
+    engine = create_engine(f"sqlite:///{path}", connect_args=patience, **_ENGINE)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -180,9 +243,21 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None
     # Records are a few KB each; larger pages hold them with fewer overflow pages. Files that exist keep their size.
     connection.execute("PRAGMA page_size = 8192")
-    connection.execute("PRAGMA journal_mode = WAL")
+    _keep_log(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA temp_store = FILE")
+
+
+def _is_busy(exc: BaseException) -> bool:
+    return isinstance(exc, sqlite3.OperationalError) and exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+@retry(
+    retry=retry_if_exception(_is_busy), wait=wait_random(0.01, 0.1), stop=stop_after_delay(BUSY_TIMEOUT_S), reraise=True
+)
+def _keep_log(connection: sqlite3.Connection) -> None:
+    # Processes that make a new file WAL at the same moment refuse each other at once, whatever the timeout says.
+    connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _begin_sqlite(conn: Connection) -> None:
@@ -191,7 +266,7 @@ def _begin_sqlite(conn: Connection) -> None:
 
 def _postgres_engine(connection_string: str) -> Engine:
     url = make_url(connection_string).set(drivername="postgresql+psycopg")
-    return create_engine(url, poolclass=NullPool, hide_parameters=True)
+    return create_engine(url, **_ENGINE)
 
 
 def _writer_lock(url: str) -> threading.RLock:

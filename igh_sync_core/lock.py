@@ -28,6 +28,9 @@ STALE_AFTER = timedelta(seconds=90)
 HUNG_AFTER = timedelta(minutes=30)
 _LOCK = SyncLock.metadata.tables["_sync_lock"]
 _NAME = "run"
+# On PostgreSQL a shared lock on the row: it stops neither other transactions of the run nor its heartbeat, only a
+# takeover. SQLite has one writer, so what was read here holds until the end.
+_HELD = select(_LOCK.c.token).where(_LOCK.c.name == _NAME).with_for_update(read=True, key_share=True)
 log = logging.getLogger(__name__)
 
 
@@ -62,10 +65,7 @@ def fence(conn: Connection, run_id: str) -> None:
     Raises:
         StoreError: The lock was taken over by another run.
     """
-    # On PostgreSQL a shared lock on the row: it stops neither other transactions of the run nor its heartbeat, only
-    # a takeover. SQLite has one writer, so what was read here holds until the end.
-    held = select(_LOCK.c.token).where(_LOCK.c.name == _NAME).with_for_update(read=True, key_share=True)
-    if conn.scalar(held) != run_id:
+    if conn.scalar(_HELD) != run_id:
         msg = f"run {run_id} lost the database to another run; nothing more is written"
         raise StoreError(msg)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, case, exists, func, or_, select
 
 from igh_sync_core.model import TableSpec
 from igh_sync_core.relations import OpenEnd, Relation, open_ends, relations_of
@@ -144,13 +144,18 @@ def _counts(relation: Relation) -> tuple[ColumnElement[int], ColumnElement[int]]
     return func.count(case((points, value))), func.count(case((and_(points, _is_whole(relation)), value)))
 
 
-def points_at(relation: Relation) -> ColumnElement[bool]:
-    """Whether a row points at the relation's target: it has an id, and its own type says so where types differ."""
-    main = entity_tables(relation.source).main
-    filled = main.c[relation.column].is_not(None)
+def points_at(relation: Relation, rows: FromClause | None = None) -> ColumnElement[bool]:
+    """Whether a row points at the relation's target: it has an id, and its own type says so where types differ.
+
+    Args:
+        relation: The relation.
+        rows: Rows of its source, with the columns of the relation; None for the table itself.
+    """
+    columns = entity_tables(relation.source).main.c if rows is None else rows.c
+    filled = columns[relation.column].is_not(None)
     if relation.type_column is None:
         return filled
-    return and_(filled, main.c[relation.type_column] == relation.target.logical_name)
+    return and_(filled, columns[relation.type_column] == relation.target.logical_name)
 
 
 def _is_whole(relation: Relation) -> ColumnElement[bool]:

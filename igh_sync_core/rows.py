@@ -27,6 +27,7 @@ TARGET_TYPE = "@Microsoft.Dynamics.CRM.lookuplogicalname"
 LABEL = "@OData.Community.Display.V1.FormattedValue"
 _STAMP_LENGTH = len("2023-04-07T21:59:01Z")
 _NULL = Raw(b"null")
+_NUMBER_OF = {False: 0, True: 1}
 _CODES = re.compile(r"-?\d+(, ?-?\d+)*")
 _LARGEST_CODE = 2**31 - 1
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
@@ -234,11 +235,7 @@ def _finisher(column: Column, engine: Engine) -> Callable[[Values], Values]:
         return _lower_case
     if column.kind is Kind.COMPLEX:
         return _texts
-    if engine == "sqlite" and column.kind is Kind.DATETIME:
-        return _stamp_texts
-    if engine == "sqlite" and column.kind is Kind.DATE:
-        return msgspec.to_builtins
-    return _as_it_is
+    return _SQLITE_FORMS.get(column.kind, _as_it_is) if engine == "sqlite" else _as_it_is
 
 
 def _as_it_is(values: Values) -> Values:
@@ -251,12 +248,16 @@ def _single_choice(values: Values) -> Values:
 
 
 def _lower_case(values: Values) -> Values:
-    joined = "".join(filter(None, values))
-    return values if joined == joined.lower() else [value and value.lower() for value in values]
+    return values if "".join(filter(None, values)).islower() else [value and value.lower() for value in values]
 
 
 def _texts(values: Values) -> Values:
     return [None if value is None or value == _NULL else str(value, "utf-8") for value in values]
+
+
+def _numbers(values: Values) -> Values:
+    """0 and 1, which the driver takes as they are; for a ``bool`` it looks for an adapter each time."""
+    return list(map(_NUMBER_OF.get, values))
 
 
 def _stamp_texts(values: Values) -> Values:
@@ -265,6 +266,13 @@ def _stamp_texts(values: Values) -> Values:
     if sum(map(len, filled)) == _STAMP_LENGTH * len(filled):
         return texts  # type: ignore[no-any-return]
     return [None if value is None else msgspec.to_builtins(_utc(value)) for value in values]
+
+
+_SQLITE_FORMS: dict[Kind, Callable[[Values], Values]] = {
+    Kind.DATETIME: _stamp_texts,
+    Kind.DATE: msgspec.to_builtins,
+    Kind.BOOLEAN: _numbers,
+}
 
 
 def _utc(value: datetime) -> datetime:

@@ -31,8 +31,7 @@ class Staging:
     def empty(self, *temporary: Table) -> None:
         """Make the temporary tables on first use, and empty those about to be filled."""
         if not self._is_made:
-            for table in self._tables.temporary:
-                table.create(self._conn)
+            self._database.create_temporary(self._conn, self._tables.temporary)
             self._is_made = True
             return
         for table in temporary:

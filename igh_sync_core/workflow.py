@@ -100,12 +100,13 @@ def held(run: Run) -> Iterator[None]:
         StoreBusy: Another run holds it.
     """
     refuse_if_held(run.database)
-    schema.create_control_tables(run.database)
-    # The connection kept open saves every other one from closing the file, which makes SQLite rewrite its log.
-    with exclusive_run(run.database, run.run_id), run.database.connection():
-        with run.database.writing() as conn:
-            catalog.keep_organisation(conn, run.organisation)
-        yield
+    with run.database.keeping_connections():
+        schema.create_control_tables(run.database)
+        # The connection kept open saves every other one from closing the file, which makes SQLite rewrite its log.
+        with exclusive_run(run.database, run.run_id), run.database.connection():
+            with run.database.writing() as conn:
+                catalog.keep_organisation(conn, run.organisation)
+            yield
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ for its counts and sizes. Of a related table it cannot know everything: which re
 others are read.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -125,16 +125,21 @@ class Oracle:
         known = self._awaited(spec, with_changed=not asks_all)
         ids = known + (members if asks_all else 0) + self._asked_again(spec)
         requests = self._feed_requests(spec, feed) + self._id_requests(spec, ids)
+        is_alone = not (members or self._others(spec))
         moved = f"the columns changed; all {members} stored are asked by id" if is_moved and members else ""
         reasons = (told.reason, feed.reason, self._changes(spec, feed, members), moved, _references(known))
         return msgspec.structs.replace(
             told,
             read=feed.kind,
             reason=_joined((*reasons, self._rest(spec))),
-            rows=ids or None,
-            rows_at_most=self.totals.get(spec.logical_name),
+            rows=ids if ids or is_alone else None,
+            rows_at_most=None if is_alone else self.totals.get(spec.logical_name),
             requests=requests,
         )
+
+    def _others(self, spec: TableSpec) -> Collection[TableSpec]:
+        """Tables that may point at a related one, itself left aside."""
+        return dict.fromkeys(one.source for one in self.relations if one.target == spec != one.source)
 
     def _feed(self, spec: TableSpec, state: SyncState, members: int) -> Feed:
         if spec.is_tracked:
@@ -192,7 +197,7 @@ class Oracle:
 
     def _rest(self, spec: TableSpec) -> str:
         """What cannot be known, and its bounds."""
-        others = dict.fromkeys(one.source for one in self.relations if one.target == spec != one.source)
+        others = self._others(spec)
         if not others:
             return "no other table copied points at it"
         if unread := sum(not self._is_read(source) for source in others):

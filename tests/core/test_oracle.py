@@ -178,6 +178,8 @@ def test_a_table_nothing_points_at_is_said_to_be_one(copy: Copy) -> None:
     before = told(copy)["account"]
 
     assert "no other table copied points at it" in before.reason
+    assert (before.rows, before.rows_at_most) == (0, None)
+    assert done(copy)["account"].added == 0
 
 
 def test_where_the_server_tells_no_counts_nothing_is_made_up(copy: Copy) -> None:

@@ -107,7 +107,7 @@ class _EntitySync:
             self._execute(whole)
             return
         for at, pairs in enumerate(sweep.pages(self.keys_channel, self._spec, self._root)):
-            with self._run.database.transaction(self._conn):
+            with self._run.database.apart(self._conn):
                 self._history.staging.list_keys(pairs, anew=at == 0)
         found = self._settle_sweep()
         if found.is_too_many:

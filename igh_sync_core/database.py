@@ -38,7 +38,7 @@ _LASTING = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_ERROR", 
 _ROWS_TOGETHER, _VALUES_TOGETHER = 50, 10_000
 """Rows and values of one INSERT at most, in SQLite; a prepared statement grows with them."""
 
-_READS = "igh_sync_reads"
+_APART = "igh_sync_apart"
 _TEMPORARY = "igh_sync_temporary"
 _ENGINE: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 32, "max_overflow": -1, "hide_parameters": True}
 """At most so many idle connections; whoever needs more at once opens them."""
@@ -128,6 +128,16 @@ class Database:
             yield
 
     @contextlib.contextmanager
+    def apart(self, conn: Connection) -> Iterator[None]:
+        """Do something that writes to temporary tables at most, in a transaction that waits for no writer."""
+        conn.execution_options(**{_APART: True})
+        try:
+            with conn.begin():
+                yield
+        finally:
+            conn.execution_options(**{_APART: False})
+
+    @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a connection with one transaction around everything done with it."""
         with self.connection() as conn, self.transaction(conn):
@@ -136,7 +146,7 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a connection with one transaction that only reads: it waits for no writer."""
-        with self.connection() as conn, conn.execution_options(**{_READS: True}).begin():
+        with self.connection() as conn, self.apart(conn):
             yield conn
 
     def queue(self, conn: Connection) -> None:
@@ -261,7 +271,7 @@ def _keep_log(connection: sqlite3.Connection) -> None:
 
 
 def _begin_sqlite(conn: Connection) -> None:
-    conn.exec_driver_sql("BEGIN" if conn.get_execution_options().get(_READS) else "BEGIN IMMEDIATE")
+    conn.exec_driver_sql("BEGIN" if conn.get_execution_options().get(_APART) else "BEGIN IMMEDIATE")
 
 
 def _postgres_engine(connection_string: str) -> Engine:

@@ -8,24 +8,18 @@
   ``modifiedon`` over the whole table names the changed keys. Deletions are found when a reconcile run asks for every
   member by id.
 
-Pure but for the parsing of pages; the list of wanted ids is kept in ``closure``.
+Pure; the list of wanted ids is kept in ``closure``.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
-from typing import Any
-
-import msgspec
 
 from igh_sync_core.addresses import is_under
 from igh_sync_core.control import SyncState
-from igh_sync_core.errors import DataError
+from igh_sync_core.keys import columns_of_keys
 from igh_sync_core.model import Organisation, TableSpec
-from igh_sync_core.odata import MAX_CONDITIONS, Page, datetime_literal, entity_url
+from igh_sync_core.odata import MAX_CONDITIONS, datetime_literal, entity_url
 from igh_sync_core.strategy import ADDRESS_CHANGED, OVERLAP, Strategy, why_expired
-from igh_sync_core.tombstones import split_page
 
 
 class FeedKind(StrEnum):
@@ -54,21 +48,6 @@ class Feed:
     is_resumed: bool = False
 
 
-@dataclass(frozen=True)
-class Keys:
-    """What one page of a feed says.
-
-    Attributes:
-        versions: Pairs of key and version number (None where the table has none), n of them.
-        deleted: Keys of tombstones.
-        latest: Largest ``modifiedon`` named, None where none is.
-    """
-
-    versions: list[tuple[str, int | None]]
-    deleted: list[str]
-    latest: datetime | None
-
-
 def tracked_feed(spec: TableSpec, state: SyncState, organisation: Organisation, *, api_root: str) -> Feed:
     """The delta feed, or the read of all keys where there is no link that can be trusted."""
     if state.strategy != Strategy.RELATED:
@@ -86,7 +65,7 @@ def tracked_feed(spec: TableSpec, state: SyncState, organisation: Organisation, 
 
 def all_keys(spec: TableSpec, *, api_root: str, reason: str) -> Feed:
     """Every key with its version number, and a delta link at the end."""
-    return Feed(FeedKind.KEYS, entity_url(api_root, spec.entity_set, select=_told(spec)), reason)
+    return Feed(FeedKind.KEYS, entity_url(api_root, spec.entity_set, select=columns_of_keys(spec)), reason)
 
 
 def untracked_feed(spec: TableSpec, state: SyncState, *, members: int, api_root: str) -> Feed:
@@ -103,38 +82,4 @@ def untracked_feed(spec: TableSpec, state: SyncState, *, members: int, api_root:
     if state.strategy != Strategy.RELATED or state.last_timestamp is None:
         return Feed(FeedKind.BY_ID, reason="how far it had come is not known; every record is asked by id")
     where = f"modifiedon ge {datetime_literal(state.last_timestamp - OVERLAP)}"
-    return Feed(FeedKind.RECENT, entity_url(api_root, spec.entity_set, select=_told(spec), where=where))
-
-
-def parse_keys(spec: TableSpec, page: Page) -> Keys:
-    """Read a page of a feed.
-
-    Raises:
-        DataError: An entry has no key.
-    """
-    records, deleted = split_page(page, spec.key)
-    decoder = _decoder(spec.key)
-    try:
-        entries = [decoder.decode(record) for record in records]
-    except msgspec.MsgspecError as exc:
-        msg = f"{spec.logical_name}: a list of keys holds an entry that is none"
-        raise DataError(msg) from exc
-    return Keys(
-        [(entry.key.lower(), entry.version) for entry in entries],
-        deleted,
-        max((entry.modified for entry in entries if entry.modified), default=None),
-    )
-
-
-def _told(spec: TableSpec) -> tuple[str, ...]:
-    return (spec.key, *(name for name in ("versionnumber", "modifiedon") if name in spec.names))
-
-
-@lru_cache(maxsize=1024)
-def _decoder(key: str) -> msgspec.json.Decoder[Any]:
-    fields = [
-        ("key", str, msgspec.field(name=key)),
-        ("version", int | None, msgspec.field(default=None, name="versionnumber")),
-        ("modified", datetime | None, msgspec.field(default=None, name="modifiedon")),
-    ]
-    return msgspec.json.Decoder(msgspec.defstruct("KeyEntry", fields))
+    return Feed(FeedKind.RECENT, entity_url(api_root, spec.entity_set, select=columns_of_keys(spec), where=where))

@@ -10,7 +10,8 @@ from igh_sync_core import checkpoint, closure, feeds, strategy
 from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
 from igh_sync_core.errors import RequestRejected
-from igh_sync_core.feeds import Feed, FeedKind, Keys
+from igh_sync_core.feeds import Feed, FeedKind
+from igh_sync_core.keys import Keys, parse_keys
 from igh_sync_core.members import RelatedTable, Stage
 from igh_sync_core.report import Counts
 from igh_sync_core.strategy import ReadKind, Strategy
@@ -95,7 +96,7 @@ def _want_everything(stage: Stage) -> None:
 def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> None:
     """One page of keys, one transaction."""
     table, now = stage.table, stage.table.sync_time(fetched)
-    keys = feeds.parse_keys(table.spec, fetched.page)
+    keys = parse_keys(table.spec, fetched.page)
     is_last = fetched.page.next_link is None
     with stage.committing() as state:
         if is_first:

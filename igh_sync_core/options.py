@@ -9,7 +9,7 @@ from igh_sync_core.config import Config
 from igh_sync_core.report import EntityReport
 from igh_sync_core.run import Progress, ignore
 
-ENTITIES_AT_ONCE = 4
+ENTITIES_AT_ONCE = 8
 log = logging.getLogger(__name__)
 
 

@@ -30,7 +30,7 @@ from igh_sync_core.odata import MAX_URL, entity_url, id_batches, in_filter
 from igh_sync_core.relations import Relation, relations_of
 from igh_sync_core.report import Counts, EntityReport
 from igh_sync_core.rows import RowCodec
-from igh_sync_core.run import Progress, Run
+from igh_sync_core.run import WORKBENCH, Progress, Run
 
 TABLES_AT_ONCE = 4
 BATCHES_AT_ONCE = 4
@@ -122,7 +122,8 @@ def _fetch(table: RelatedTable) -> None:
         address = partial(_address, root, table.spec)
         batches = id_batches(ids, url_room=MAX_URL - len(address([])))
         for answer in _several_at_once(partial(_ask, table.channel, address), batches):
-            _store(stage, answer, codec, choices)
+            with WORKBENCH:
+                _store(stage, answer, codec, choices)
 
 
 def _address(root: str, spec: TableSpec, ids: Iterable[str]) -> str:

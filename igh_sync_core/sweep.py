@@ -2,17 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import msgspec
 
 from igh_sync_core.client import Channel
-from igh_sync_core.errors import DataError
+from igh_sync_core.keys import parse_keys
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import entity_url
 from igh_sync_core.versions import DIFFERENT_KEYS
-
-VERSION = "versionnumber"
 
 
 @dataclass(frozen=True)
@@ -54,13 +49,6 @@ def pages(channel: Channel, spec: TableSpec, api_root: str) -> Iterator[list[tup
     Raises:
         SourceError: The sweep cannot be completed, so nothing may be concluded from it.
     """
-    url = entity_url(api_root, spec.entity_set, select=(spec.key, VERSION))
+    url = entity_url(api_root, spec.entity_set, select=(spec.key, "versionnumber"))
     for fetched in channel.pages(url, annotations=False):
-        yield [_pair(msgspec.json.decode(raw), spec.key) for raw in fetched.page.value]
-
-
-def _pair(record: dict[str, Any], key: str) -> tuple[str, int | None]:
-    if not isinstance(record.get(key), str):
-        msg = f"the sweep met a record without {key}"
-        raise DataError(msg)
-    return record[key].lower(), record.get(VERSION)
+        yield parse_keys(spec, fetched.page).versions

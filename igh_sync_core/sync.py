@@ -22,7 +22,7 @@ from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import Page, id_batches
 from igh_sync_core.report import Counts, EntityReport
 from igh_sync_core.rows import Batch, RowCodec
-from igh_sync_core.run import Progress, Run
+from igh_sync_core.run import WORKBENCH, Progress, Run
 from igh_sync_core.strategy import Plan, Read, ReadKind
 from igh_sync_core.tables import entity_tables
 from igh_sync_core.tombstones import split_page
@@ -107,7 +107,7 @@ class _EntitySync:
             self._execute(whole)
             return
         for at, pairs in enumerate(sweep.pages(self.keys_channel, self._spec, self._root)):
-            with self._run.database.transaction(self._conn):
+            with self._run.database.apart(self._conn):
                 self._history.staging.list_keys(pairs, anew=at == 0)
         found = self._settle_sweep()
         if found.is_too_many:
@@ -156,7 +156,8 @@ class _EntitySync:
         is_first_page = not read.is_resumed
         for fetched in self.channel.pages(read.url, track_changes=read.track_changes):
             state = self._begun(read, fetched) if is_first_page else self._state.model_copy()
-            self._store(read, fetched, state, is_first_page=is_first_page)
+            with WORKBENCH:
+                self._store(read, fetched, state, is_first_page=is_first_page)
             is_first_page = False
 
     def _begun(self, read: Read, fetched: Fetched) -> SyncState:

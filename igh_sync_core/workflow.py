@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from igh_sync_core import catalog, checkpoint, drift, preparation, schema, strategy
+from igh_sync_core import catalog, checkpoint, drift, memory, preparation, schema, strategy
 from igh_sync_core.client import Client
 from igh_sync_core.config import Config, validate
 from igh_sync_core.database import Database
@@ -51,6 +51,7 @@ def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Opti
     """
     if faults := validate(config):
         raise ConfigError(faults)
+    memory.share_between_threads()
     run_id = new_run_id()
     database = Database(config)
     with options.connect(config) as client:
@@ -119,6 +120,7 @@ def attached(config: Config, run_id: str, *, options: Options | None = None, pac
         options: How the run is done.
         pace: Limits of patience and breadth of the client, which all that join in one process share.
     """
+    memory.share_between_threads()
     database = Database(config)
     with database.writing() as conn:
         organisation = catalog.kept_organisation(conn)

@@ -58,7 +58,7 @@ def test_a_first_run_is_foretold_table_by_table(copy: Copy, organisation: Organi
         TRACKED: ("delta", "first", diseases, pages(diseases) + 1 + pages(diseases)),
         UNTRACKED: ("modifiedon", "first", priorities, pages(priorities)),
         WHOLE: ("snapshot", "first", statuses, pages(statuses)),
-        "account": ("related", "keys", None, pages(organisation.count("account"))),
+        "account": ("related", "keys", 0, pages(organisation.count("account"))),
     }
     assert outlook.verdict.counts() == {"error": 0, "warning": 0, "info": 4}
     assert all(one.reason and one.ddl[0].startswith("CREATE TABLE") for one in outlook.entities)

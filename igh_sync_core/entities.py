@@ -1,7 +1,7 @@
 """Which tables to copy: reads the JSON files that name them, and lists every fault with its position.
 
 The package brings a default selection, ``entities.json``; the format is the one earlier users already have:
-``{"entities": [{"name", "api_name", "filtered", "description", "strategy"}]}``.
+``{"entities": [{"name", "api_name", "filtered", "description", "strategy", "ranges"}]}``.
 """
 
 import json
@@ -24,7 +24,10 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "filtered": (bool,),
     "description": (str,),
     "strategy": (str, type(None)),
+    "ranges": (int,),
 }
+MOST_RANGES = 16
+_WORDS = {"filtered": "true or false", "ranges": f"a whole number from 1 to {MOST_RANGES}"}
 _REQUIRED = ("name", "api_name")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -39,6 +42,7 @@ class EntityConfig:
         filtered: Copy only records that other copied records point at.
         description: For people.
         strategy: One of ``STRATEGIES`` to override the choice made from metadata; None to let it decide.
+        ranges: In how many ranges of ``createdon`` the table is read whole, at once; 1 for page after page.
     """
 
     name: str
@@ -46,6 +50,7 @@ class EntityConfig:
     filtered: bool = False
     description: str = ""
     strategy: str | None = None
+    ranges: int = 1
 
 
 def load_entity_configs(path: str | None = None) -> list[EntityConfig]:
@@ -148,12 +153,16 @@ def _field_faults(entry: dict[str, object]) -> Iterator[str]:
     for name, value in entry.items():
         if name not in _FIELDS:
             yield f'unknown field "{name}"'
-        elif not isinstance(value, _FIELDS[name]):
-            yield f'"{name}" must be {"true or false" if name == "filtered" else "text"}'
+        elif not isinstance(value, _FIELDS[name]) or (name == "ranges" and not _is_count(value)):
+            yield f'"{name}" must be {_WORDS.get(name, "text")}'
         elif name in _REQUIRED and not _IDENTIFIER.fullmatch(str(value)):
             yield f'"{name}" must be a name of letters, digits and underscores'
         elif name == "strategy" and value not in (None, *STRATEGIES):
             yield f'"strategy" must be one of {", ".join(STRATEGIES)}'
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_RANGES
 
 
 def _repeats(entries: list[dict[str, object]]) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """Follows a chain of pages: byte for byte, never astray, one page ahead of the caller."""
 
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Event
+
+import msgspec
 
 from igh_sync_core.addresses import is_under
 from igh_sync_core.errors import ProtocolViolation
@@ -45,9 +47,9 @@ def check_address(url: str, root: str) -> str:
 class Trail:
     """The links of one read: each once, all under the API root."""
 
-    def __init__(self, root: str, start: str) -> None:
+    def __init__(self, root: str, starts: Iterable[str]) -> None:
         self._root = root
-        self._seen = {check_address(start, root)}
+        self._seen = {check_address(start, root) for start in starts}
 
     def follow(self, link: str | None) -> str | None:
         """The next address, or None at the end.
@@ -64,26 +66,43 @@ class Trail:
         return link
 
 
-def read_ahead(fetch: Callable[[str, Event], Fetched], trail: Trail, start: str) -> Iterator[Fetched]:
+def read_ahead(fetch: Callable[[str, Event], Fetched], trail: Trail, starts: Sequence[str]) -> Iterator[Fetched]:
     """Pages in order; while the caller works on one, the next is under way in a thread.
 
-    The thread ends with the generator, however that ends: an unwanted request stops at its next wait or chunk.
+    Several chains are read at once, each in its own order. A page's next link then names all that is still to be read
+    once the page is stored, an address a line: none only on the very last page.
+
+    The threads end with the generator, however that ends: an unwanted request stops at its next wait or chunk.
 
     Args:
         fetch: Gets one page; told by the event that nobody wants it any more.
         trail: Judges each next link.
-        start: Address of the first page.
+        starts: Address of each chain's first page.
     """
     abandoned = Event()
-    context = copy_context()  # keeps log records of the thread with the caller's run
-    pool = ThreadPoolExecutor(1, thread_name_prefix="next-page")
+    todo = dict(enumerate(starts))
+    pool = ThreadPoolExecutor(len(todo), thread_name_prefix="next-page")
+
+    def ask(link: str) -> Future[Fetched]:
+        # In a copy of the caller's context, so that log records of the thread belong to the caller's run.
+        return pool.submit(copy_context().run, fetch, link, abandoned)
+
     try:
-        pending: Future[Fetched] | None = pool.submit(context.run, fetch, start, abandoned)
-        while pending is not None:
-            fetched = pending.result()
-            link = trail.follow(fetched.page.next_link)
-            pending = pool.submit(context.run, fetch, link, abandoned) if link else None
-            yield fetched
+        under_way = {ask(link): chain for chain, link in todo.items()}
+        while under_way:
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                chain, fetched = under_way.pop(future), future.result()
+                del todo[chain]
+                if link := trail.follow(fetched.page.next_link):
+                    todo[chain] = link
+                    under_way[ask(link)] = chain
+                yield _with_next(fetched, "\n".join(todo.values()) or None)
     finally:
         abandoned.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _with_next(fetched: Fetched, link: str | None) -> Fetched:
+    if link == fetched.page.next_link:
+        return fetched
+    return replace(fetched, page=msgspec.structs.replace(fetched.page, next_link=link))

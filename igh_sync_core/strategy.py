@@ -4,7 +4,7 @@ Pure: nothing here asks the network or the database.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -37,10 +37,17 @@ class Strategy(StrEnum):
 
 
 class Plan(Struct, frozen=True):
-    """A strategy and why it was chosen."""
+    """How an entity is read.
+
+    Attributes:
+        strategy: Where its changes come from.
+        reason: Why.
+        ranges: In how many ranges of ``createdon`` a complete read is done at once; 1 for none.
+    """
 
     strategy: Strategy
     reason: str
+    ranges: int = 1
 
 
 class ReadKind(StrEnum):
@@ -60,7 +67,7 @@ class Read:
     Attributes:
         kind: ``first`` and ``snapshot`` are complete; only a complete ``snapshot`` or a tombstone closes rows.
             ``repair`` asks for single records and moves no checkpoint.
-        url: Where its first page is asked.
+        url: Where its first page is asked; of a read in ranges, an address a line.
         track_changes: Whether a delta link is wanted at its end.
         reason: Why this read, in words for the report; "" where the strategy says it all.
         is_resumed: Whether it goes on at a stored next link.
@@ -73,6 +80,11 @@ class Read:
     is_resumed: bool = False
 
     @property
+    def starts(self) -> tuple[str, ...]:
+        """Where each of its chains of pages begins."""
+        return tuple(self.url.splitlines())
+
+    @property
     def is_complete(self) -> bool:
         """Whether it covers every record of the entity."""
         return self.kind in (ReadKind.FIRST, ReadKind.SNAPSHOT)
@@ -82,8 +94,34 @@ def choose(spec: TableSpec, entity: EntityConfig) -> Plan:
     """Choose the strategy of one entity.
 
     Raises:
-        SchemaError: The entities file demands a strategy that the table does not allow.
+        SchemaError: The entities file demands a strategy, or ranges, that the table does not allow.
     """
+    chosen = _chosen(spec, entity)
+    if entity.ranges <= 1:
+        return chosen
+    if chosen.strategy not in (Strategy.MODIFIEDON, Strategy.SNAPSHOT):
+        msg = (
+            f'{spec.logical_name}: "ranges" need "strategy": "modifiedon" or "snapshot" beside them; '
+            f"a read for strategy {chosen.strategy.value!r} allows no filter"
+        )
+        raise SchemaError(msg)
+    if "createdon" not in spec.names:
+        msg = f'{spec.logical_name}: "ranges" need a createdon column; drop them'
+        raise SchemaError(msg)
+    return Plan(chosen.strategy, f"{chosen.reason}; complete reads {in_ranges(entity.ranges)}", entity.ranges)
+
+
+def in_ranges(count: int) -> str:
+    """What people read of a read in ranges."""
+    return f"in {count} ranges of createdon at once"
+
+
+def as_one(addresses: Iterable[str]) -> str:
+    """Several addresses as one text, which ``Read.starts`` takes apart again."""
+    return "\n".join(addresses)
+
+
+def _chosen(spec: TableSpec, entity: EntityConfig) -> Plan:
     if entity.filtered:
         return Plan(Strategy.RELATED, "filtered: only records that synced rows point at")
     if entity.strategy:
@@ -124,7 +162,8 @@ def next_read(spec: TableSpec, plan: Plan, state: SyncState, *, api_root: str, o
         api_root: Root of the Web API, ending in "/".
         organisation: Tells how long deletions are kept, and the time on the server's clock.
     """
-    is_ours = is_under(state.next_link or state.delta_link or api_root, api_root)
+    links = (state.next_link or state.delta_link or api_root).splitlines()
+    is_ours = all(is_under(link, api_root) for link in links)
     if state.next_link and state.read_kind and is_ours and _is_covered(spec, plan, state):
         return Read(
             ReadKind(state.read_kind),

@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 from sqlalchemy import Connection
 
-from igh_sync_core import checkpoint, strategy, sweep
+from igh_sync_core import checkpoint, ranges, strategy, sweep
 from igh_sync_core.choices import Choices
 from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
@@ -148,13 +148,14 @@ class _EntitySync:
         )
 
     def _execute(self, read: Read) -> None:
+        read = ranges.spread(self.channel, self._spec, self.plan, read, api_root=self._root)
         if read.reason:
             self.remarks.append(read.reason)
             log.info("%s: %s", self._spec.logical_name, read.reason)
         if read.kind is ReadKind.FIRST and not read.is_resumed and not self._history.is_empty:
             read = replace(read, kind=ReadKind.SNAPSHOT)
         is_first_page = not read.is_resumed
-        for fetched in self.channel.pages(read.url, track_changes=read.track_changes):
+        for fetched in self.channel.pages(*read.starts, track_changes=read.track_changes):
             state = self._begun(read, fetched) if is_first_page else self._state.model_copy()
             with WORKBENCH:
                 self._store(read, fetched, state, is_first_page=is_first_page)

@@ -31,9 +31,10 @@ class TestEntityFiles:
 
     def test_every_field_of_the_file_arrives(self, tmp_path: Path) -> None:
         entry = {"name": "a", "api_name": "as", "filtered": True, "description": "d", "strategy": "snapshot"}
+        entry |= {"ranges": 4}
 
         assert load_entity_configs(self.write(tmp_path, {"entities": [entry]})) == [
-            EntityConfig("a", "as", filtered=True, description="d", strategy="snapshot")
+            EntityConfig("a", "as", filtered=True, description="d", strategy="snapshot", ranges=4)
         ]
 
     def test_all_faults_come_at_once_with_their_positions(self, tmp_path: Path) -> None:
@@ -43,6 +44,8 @@ class TestEntityFiles:
             {"name": "c", "api_name": 7, "filtered": "yes", "extra": 1},
             "d",
             {"name": "a", "api_name": "es; drop", "strategy": "guess"},
+            {"name": "f", "api_name": "fs", "ranges": 17},
+            {"name": "g", "api_name": "gs", "ranges": True},
         ]
 
         with pytest.raises(ConfigError) as caught:
@@ -57,6 +60,8 @@ class TestEntityFiles:
             "entity 4: must be an object",
             'entity 5 (a): "api_name" must be a name of letters, digits and underscores',
             'entity 5 (a): "strategy" must be one of delta, modifiedon, snapshot, related',
+            'entity 6 (f): "ranges" must be a whole number from 1 to 16',
+            'entity 7 (g): "ranges" must be a whole number from 1 to 16',
             '"name" a is given 2 times',
         ]
 

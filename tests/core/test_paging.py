@@ -9,10 +9,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from msgspec import Raw
 from wires import LOGIN, URL, Entra, Feed, Pieces, Time, busy, channel_to, config, until
 
 from igh_sync_core.client import Client, Pace
-from igh_sync_core.errors import RequestRejected
+from igh_sync_core.errors import ProtocolViolation, RequestRejected
+from igh_sync_core.odata import Page
+from igh_sync_core.paging import Fetched, Trail, read_ahead
+
+ROOT = "https://org.crm.dynamics.com/api/data/v9.2/"
 
 
 def page_threads() -> list[threading.Thread]:
@@ -82,6 +87,40 @@ class TestReadingAhead:
             pages.close()  # type: ignore[attr-defined]  # it is a generator
 
             assert time.monotonic() - start < 5
+
+
+class TestSeveralChains:
+    def test_they_are_under_way_at_once_each_in_its_own_order(self) -> None:
+        together = threading.Barrier(3)
+
+        def fetch(url: str, _abandoned: threading.Event) -> Fetched:
+            chain, number = url.rpartition("/")[2].split("-")
+            if number == "1":
+                together.wait(10)  # breaks unless all three first pages are asked for before one has come
+            following = f"{ROOT}{chain}-{int(number) + 1}" if int(number) < 3 else None
+            return Fetched(Page([Raw(url.encode())], following), None, 0)
+
+        starts = [f"{ROOT}{chain}-1" for chain in "abc"]
+        left: list[set[str]] = []
+        seen: dict[str, list[str]] = {"a": [], "b": [], "c": []}
+        for fetched in read_ahead(fetch, Trail(ROOT, starts), starts):
+            chain, number = bytes(fetched.page.value[0]).decode().rpartition("/")[2].split("-")
+            seen[chain].append(number)
+            left.append(set((fetched.page.next_link or "").splitlines()))
+
+        assert seen == {"a": ["1", "2", "3"], "b": ["1", "2", "3"], "c": ["1", "2", "3"]}
+        assert left[-1] == set()
+        assert all(links for links in left[:-1])
+        assert {f"{ROOT}{chain}-1" for chain in "abc"} - left[0] != set()
+        assert len(left[0]) == 3
+
+    def test_none_of_them_may_lead_into_another(self) -> None:
+        def fetch(_url: str, _abandoned: threading.Event) -> Fetched:
+            return Fetched(Page([], f"{ROOT}b-1"), None, 0)
+
+        starts = [f"{ROOT}a-1", f"{ROOT}b-1"]
+        with pytest.raises(ProtocolViolation, match="back to a page already read"):
+            list(read_ahead(fetch, Trail(ROOT, starts), starts))
 
 
 class Plain(httpx.BaseTransport):

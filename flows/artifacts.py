@@ -3,7 +3,10 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import cast
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from threading import Event
+from typing import Self, cast
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -24,6 +27,8 @@ from igh_sync_core.run import Progress
 LONG_AFTER_PAGES = 4
 """An entity gets a bar of its own when this many pages are stored and more are to come."""
 REFRESH_S = 2.0
+REST_S = 1.0
+"""The bar of the run moves no more often; each move is a request to Prefect's server."""
 COUNTS = ("added", "updated", "closed", "unchanged", "requests")
 _RANKS = {"failed": 0, "completed": 1, "skipped": 2}
 
@@ -39,13 +44,7 @@ class Bar:
     def __init__(self, key: str, total: int) -> None:
         self._key = key
         self._total = max(total, 1)
-        self._done = 0
         self._artifact: UUID | None = None
-
-    def step(self, what: str, steps: int = 1) -> None:
-        """So many steps further, with *what* as the last thing done."""
-        self._done += steps
-        self.show(self._done, f"{self._done} of {self._total} entities; last: {what}")
 
     @harmless
     def show(self, done: int, text: str) -> None:
@@ -55,6 +54,43 @@ class Bar:
             self._artifact = cast("UUID", create_progress_artifact(percent, key=self._key, description=text))
         else:
             update_progress_artifact(self._artifact, percent, description=text)
+
+
+class RunProgress:
+    """How many entities of a run have ended; a context manager that leaves when the last of them is shown.
+
+    Shown from a thread of its own: whoever hands out the entities waits for no answer of Prefect's server.
+
+    Args:
+        total: Entities of the run.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._bar = Bar("sync-progress", total)
+        self._total = total
+        self._done = self._shown = 0
+        self._last = ""
+        self._closing = Event()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="progress")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._pool.shutdown()
+
+    def step(self, what: str, steps: int = 1) -> None:
+        """So many entities further, with *what* as the last that ended."""
+        self._done, self._last = self._done + steps, what
+        self._pool.submit(copy_context().run, self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Show how far it is by now, then rest; steps that were shown along with an earlier one need nothing more."""
+        if self._shown < self._done:
+            self._shown = self._done
+            self._bar.show(self._shown, f"{self._shown} of {self._total} entities; last: {self._last}")
+            self._closing.wait(REST_S)
 
 
 class EntityProgress:

@@ -63,7 +63,7 @@ def authenticate(order: Order) -> Organisation:
     """Prove the login and ask who the environment is; no token leaves this task."""
 
     def step() -> Organisation:
-        with shared_client(order.load_config(), pace=request_pace()) as client:
+        with shared_client(order.load_config(), pace=request_pace) as client:
             return workflow.authenticate(client)
 
     return _told(step)
@@ -118,7 +118,7 @@ def verify_references(order: Order) -> Findings:
 @contextmanager
 def _attached(order: Order, listener: Callable[[Progress], None] = ignore) -> Iterator[Run]:
     options = Options(page_size=order.page_size, reconcile=order.reconcile, listener=listener)
-    with workflow.attached(order.load_config(), order.run_id, options=options, pace=request_pace()) as run:
+    with workflow.attached(order.load_config(), order.run_id, options=options, pace=request_pace) as run:
         yield run
 
 

@@ -89,7 +89,8 @@ class RunProgress:
         """Show how far it is by now, then rest; steps that were shown along with an earlier one need nothing more."""
         if self._shown < self._done:
             self._shown = self._done
-            self._bar.show(self._shown, f"{self._shown} of {self._total} entities; last: {self._last}")
+            last = f"; last: {self._last}" if self._shown < self._total else ""
+            self._bar.show(self._shown, f"{self._shown} of {self._total} entities{last}")
             self._closing.wait(REST_S)
 
 
@@ -129,14 +130,23 @@ class EntityProgress:
 
 @harmless
 def show_run(report: RunReport) -> None:
-    """The table of a run, one line per entity; what failed and what changed most comes first, for the UI shows ten."""
+    """The table of a run, one line per entity; what failed and what changed most comes first, for the UI shows ten.
+
+    How each ended is told only where not all ended well: the UI has no room for more columns than the counts.
+    """
     order = sorted(report.entities, key=lambda one: (_RANKS[one.status], -(one.added + one.updated + one.closed)))
     ended = Counter(one.status for one in report.entities)
     text = ", ".join(f"{count} {status}" for status, count in ended.items())
-    create_table_artifact([_line(entity) for entity in order], key="sync-report", description=f"Entities: {text}")
-    if report.notes:
-        notes = "\n".join(f"- {_escape(note)}" for note in report.notes)
-        create_markdown_artifact(notes, key="sync-notes", description="Worth knowing, though nothing failed")
+    line = _line if ended.keys() == {"completed"} else _line_with_end
+    create_table_artifact([line(entity) for entity in order], key="sync-report", description=f"Entities: {text}")
+
+
+@harmless
+def show_notes(notes: Sequence[str]) -> None:
+    """What people should know of the run beyond its counts and checks, if anything."""
+    if notes:
+        text = "\n".join(f"- {_escape(note)}" for note in notes)
+        create_markdown_artifact(text, key="sync-notes", description="Worth knowing, though nothing failed")
 
 
 @harmless
@@ -158,7 +168,8 @@ def _reference_lines(findings: Findings, specs: Sequence[TableSpec]) -> Iterator
     yield f"{findings.references:,} references in {findings.relations} relations were checked.\n"
     if findings.dangling:
         rows = [
-            (f.table, f.fk_column, f.referenced_table, f.dangling_count, f.total_checked) for f in findings.dangling
+            (f.table, f.fk_column, f.referenced_table, f"{f.dangling_count:,}", f"{f.total_checked:,}")
+            for f in findings.dangling
         ]
         yield from _markdown_table(("table", "column", "points at", "dangling", "checked"), rows)
     yield f"\n## Relations\n\n```mermaid\n{relation_diagram(specs, findings)}\n```\n"
@@ -187,9 +198,12 @@ def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> It
 
 def _line(report: EntityReport) -> dict[str, object]:
     counts = {name: getattr(report, name) for name in COUNTS}
+    return {"entity": report.entity, "strategy": report.strategy, **counts, "seconds": round(report.seconds, 1)}
+
+
+def _line_with_end(report: EntityReport) -> dict[str, object]:
     remark = report.error or report.reason if report.status != "completed" else ""
-    ends = {"seconds": round(report.seconds, 1), "status": report.status, "remark": remark}
-    return {"entity": report.entity, "strategy": report.strategy, **counts, **ends}
+    return {"entity": report.entity, "status": report.status, **_line(report), "remark": remark}
 
 
 def _escape(text: str) -> str:

@@ -58,7 +58,7 @@ HABITS: Final[_Habits] = {
 }
 
 
-@task(name="authenticate", **HABITS)
+@task(name="authenticate", task_run_name="authenticate", **HABITS)
 def authenticate(order: Order) -> Organisation:
     """Prove the login and ask who the environment is; no token leaves this task."""
 
@@ -69,7 +69,7 @@ def authenticate(order: Order) -> Organisation:
     return _told(step)
 
 
-@task(name="validate schema", **HABITS)
+@task(name="validate schema", task_run_name="validate schema", **HABITS)
 def validate_schema(order: Order) -> tuple[tuple[str, ...], int, Verdict]:
     """Learn the metadata, judge the stored tables against it and make them fit; gives notes, requests and verdict."""
 
@@ -104,7 +104,7 @@ def sync_related(what: str, order: Order) -> list[EntityReport]:  # noqa: ARG001
     return _told(step)
 
 
-@task(name="verify references", **HABITS)
+@task(name="verify references", task_run_name="verify references", **HABITS)
 def verify_references(order: Order) -> Findings:
     """Look for references that lead nowhere."""
 

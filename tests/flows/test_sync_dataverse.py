@@ -1,5 +1,6 @@
 """The flow on a real Prefect server, against a Dataverse over HTTPS: how runs end, and what they show."""
 
+import json
 import sqlite3
 import sys
 import threading
@@ -135,7 +136,7 @@ def test_names_say_what_ran_and_when(dataverse: Server) -> None:
 
     names = {one.name for one in task_runs_of(state)}
 
-    assert names >= {"sync vin_candidate", "sync vin_product", "sync vin_disease"}
+    assert names == {"authenticate", "validate schema", *(f"sync {entity}" for entity in FEW)}
     assert flow_run_of(state).name.startswith("sync of vin_candidate, vin_product, vin_disease, 20")
 
 
@@ -155,6 +156,9 @@ class TestFailures:
         assert ends["sync vin_product"] == "Failed"
         assert ends["sync vin_disease"] == "Completed"
         assert "vin_product" in (flow_run_of(state).state or state).message
+        (first, *_) = json.loads(artifacts_of(state)["sync-report"].data)
+        assert (first["entity"], first["status"]) == ("vin_product", "failed")
+        assert "prvRead" in first["remark"]
 
     def test_a_failed_related_entity_fails_the_run_and_shows_in_its_task(self, dataverse: Server) -> None:
         dataverse.sandbox.deny("account")
@@ -249,6 +253,9 @@ class TestShown:
         assert "# Reference check: all lead to a record" in references
         assert "```mermaid\nflowchart LR\n" in references
         assert "  vin_candidates --> vin_diseases" in references
+        assert "  vin_candidates <--> vin_countries" in references
+        assert "vin_vin_candidate_vin_countryset" not in references
+        assert '"status":' not in str(found["sync-report"].data)
         assert found["sync-progress"].data == 100.0
 
     def test_dangling_references_are_shown_announced_and_fail_the_run(self, dataverse: Server) -> None:
@@ -264,7 +271,8 @@ class TestShown:
 
         event = event_of("igh-sync.references.dangling", dataverse.api_url.removeprefix("https://"))
         assert state.is_failed()
-        assert "dangling" in str(artifacts_of(state)["reference-check"].data)
+        found = artifacts_of(state)["reference-check"].data
+        assert ' dangling" .-> vin_diseases\n  linkStyle' in str(found)
         assert "vin_candidates._vin_disease_value" in event["payload"]["relations"]
         assert run(entities=FEW, verify_references=True, reference_tolerance=10_000).is_completed()
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import get_client
+from prefect import Task, get_client
 from prefect.artifacts import Artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -232,6 +233,22 @@ class TestRetries:
         assert task_run.run_count == 2
         assert [one.status for one in asked][:3] == [200, 503, 200]
         assert len(starts) == 1
+
+    @pytest.mark.parametrize(
+        "task",
+        [
+            tasks.authenticate,
+            tasks.validate_schema,
+            tasks.sync_entity,
+            tasks.sync_related,
+            tasks.verify_references,
+        ],
+    )
+    def test_every_task_is_tried_again_with_jitter_and_kept_nowhere(self, task: Task[..., Any]) -> None:
+        assert (task.retries, task.retry_jitter_factor) == (3, 0.5)
+        assert task.retry_condition_fn is tasks.is_retryable
+        assert task.cache_policy == NO_CACHE
+        assert not task.persist_result
 
     def test_what_cannot_succeed_is_not_tried_again(self, dataverse: Server) -> None:
         dataverse.sandbox.deny("vin_candidate")

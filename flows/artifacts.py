@@ -3,7 +3,10 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import cast
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from threading import Event
+from typing import Self, cast
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -24,6 +27,8 @@ from igh_sync_core.run import Progress
 LONG_AFTER_PAGES = 4
 """An entity gets a bar of its own when this many pages are stored and more are to come."""
 REFRESH_S = 2.0
+REST_S = 1.0
+"""The bar of the run moves no more often; each move is a request to Prefect's server."""
 COUNTS = ("added", "updated", "closed", "unchanged", "requests")
 _RANKS = {"failed": 0, "completed": 1, "skipped": 2}
 
@@ -39,13 +44,7 @@ class Bar:
     def __init__(self, key: str, total: int) -> None:
         self._key = key
         self._total = max(total, 1)
-        self._done = 0
         self._artifact: UUID | None = None
-
-    def step(self, what: str, steps: int = 1) -> None:
-        """So many steps further, with *what* as the last thing done."""
-        self._done += steps
-        self.show(self._done, f"{self._done} of {self._total} entities; last: {what}")
 
     @harmless
     def show(self, done: int, text: str) -> None:
@@ -55,6 +54,44 @@ class Bar:
             self._artifact = cast("UUID", create_progress_artifact(percent, key=self._key, description=text))
         else:
             update_progress_artifact(self._artifact, percent, description=text)
+
+
+class RunProgress:
+    """How many entities of a run have ended; a context manager that leaves when the last of them is shown.
+
+    Shown from a thread of its own: whoever hands out the entities waits for no answer of Prefect's server.
+
+    Args:
+        total: Entities of the run.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._bar = Bar("sync-progress", total)
+        self._total = total
+        self._done = self._shown = 0
+        self._last = ""
+        self._closing = Event()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="progress")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._pool.shutdown()
+
+    def step(self, what: str, steps: int = 1) -> None:
+        """So many entities further, with *what* as the last that ended."""
+        self._done, self._last = self._done + steps, what
+        self._pool.submit(copy_context().run, self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Show how far it is by now, then rest; steps that were shown along with an earlier one need nothing more."""
+        if self._shown < self._done:
+            self._shown = self._done
+            last = f"; last: {self._last}" if self._shown < self._total else ""
+            self._bar.show(self._shown, f"{self._shown} of {self._total} entities{last}")
+            self._closing.wait(REST_S)
 
 
 class EntityProgress:
@@ -93,14 +130,23 @@ class EntityProgress:
 
 @harmless
 def show_run(report: RunReport) -> None:
-    """The table of a run, one line per entity; what failed and what changed most comes first, for the UI shows ten."""
+    """The table of a run, one line per entity; what failed and what changed most comes first, for the UI shows ten.
+
+    How each ended is told only where not all ended well: the UI has no room for more columns than the counts.
+    """
     order = sorted(report.entities, key=lambda one: (_RANKS[one.status], -(one.added + one.updated + one.closed)))
     ended = Counter(one.status for one in report.entities)
     text = ", ".join(f"{count} {status}" for status, count in ended.items())
-    create_table_artifact([_line(entity) for entity in order], key="sync-report", description=f"Entities: {text}")
-    if report.notes:
-        notes = "\n".join(f"- {_escape(note)}" for note in report.notes)
-        create_markdown_artifact(notes, key="sync-notes", description="Worth knowing, though nothing failed")
+    line = _line if ended.keys() == {"completed"} else _line_with_end
+    create_table_artifact([line(entity) for entity in order], key="sync-report", description=f"Entities: {text}")
+
+
+@harmless
+def show_notes(notes: Sequence[str]) -> None:
+    """What people should know of the run beyond its counts and checks, if anything."""
+    if notes:
+        text = "\n".join(f"- {_escape(note)}" for note in notes)
+        create_markdown_artifact(text, key="sync-notes", description="Worth knowing, though nothing failed")
 
 
 @harmless
@@ -122,7 +168,8 @@ def _reference_lines(findings: Findings, specs: Sequence[TableSpec]) -> Iterator
     yield f"{findings.references:,} references in {findings.relations} relations were checked.\n"
     if findings.dangling:
         rows = [
-            (f.table, f.fk_column, f.referenced_table, f.dangling_count, f.total_checked) for f in findings.dangling
+            (f.table, f.fk_column, f.referenced_table, f"{f.dangling_count:,}", f"{f.total_checked:,}")
+            for f in findings.dangling
         ]
         yield from _markdown_table(("table", "column", "points at", "dangling", "checked"), rows)
     yield f"\n## Relations\n\n```mermaid\n{relation_diagram(specs, findings)}\n```\n"
@@ -151,9 +198,12 @@ def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> It
 
 def _line(report: EntityReport) -> dict[str, object]:
     counts = {name: getattr(report, name) for name in COUNTS}
+    return {"entity": report.entity, "strategy": report.strategy, **counts, "seconds": round(report.seconds, 1)}
+
+
+def _line_with_end(report: EntityReport) -> dict[str, object]:
     remark = report.error or report.reason if report.status != "completed" else ""
-    ends = {"seconds": round(report.seconds, 1), "status": report.status, "remark": remark}
-    return {"entity": report.entity, "strategy": report.strategy, **counts, **ends}
+    return {"entity": report.entity, "status": report.status, **_line(report), "remark": remark}
 
 
 def _escape(text: str) -> str:

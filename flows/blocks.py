@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from igh_sync_core.client import Client
     from igh_sync_core.config import Config
 
+# Without the internet the pages show no picture, as for Prefect's own blocks: its client takes nothing but http and
+# https here (a data: URI or a path is refused, also when it is read back from a server that would keep it), and where
+# a server serves its own files is not known when a class is written.
 _LOGOS = "https://cdn.sanity.io/images/3ugk85nk/production"
 _ABOUT_LOGINS = "https://learn.microsoft.com/power-platform/admin/manage-application-users"
 _ABOUT_ADDRESSES = "https://docs.sqlalchemy.org/en/20/core/engines.html#database-urls"

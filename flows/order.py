@@ -5,6 +5,7 @@ numbers only; each task loads the blocks it needs by itself, and no secret is ev
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar, cast
 
 from flows.blocks import DataverseCredentials, SyncDatabase
@@ -47,15 +48,12 @@ class Order:
     def load_config(self) -> Config:
         """The settings: those of the blocks, and the environment's where no block is named.
 
+        Read once per run and process: what is edited meanwhile holds from the next run on.
+
         Raises:
             ConfigError: Lists every fault, or names the block that does not exist.
         """
-        given: dict[str, str] = {}
-        if self.credentials:
-            given |= _load_block(DataverseCredentials, self.credentials).settings()
-        if self.database:
-            given |= _load_block(SyncDatabase, self.database).settings()
-        return load_config(given=given)
+        return _config_of(self.run_id, self.credentials, self.database)
 
     def load_entities(self) -> list[EntityConfig]:
         """The tables to copy, in the order of the entities file.
@@ -73,6 +71,16 @@ class Order:
     def load_entity(self, name: str) -> EntityConfig:
         """One of the tables to copy."""
         return next(entity for entity in self.load_entities() if entity.name == name)
+
+
+@lru_cache(maxsize=4)
+def _config_of(_run_id: str, credentials: str, database: str) -> Config:
+    given: dict[str, str] = {}
+    if credentials:
+        given |= _load_block(DataverseCredentials, credentials).settings()
+    if database:
+        given |= _load_block(SyncDatabase, database).settings()
+    return load_config(given=given)
 
 
 def _load_block(kind: type[BlockT], name: str) -> BlockT:

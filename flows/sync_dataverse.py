@@ -14,7 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows import tasks
-from flows.artifacts import Bar, show_references, show_run, show_verdict
+from flows.artifacts import RunProgress, show_notes, show_references, show_run, show_verdict
 from flows.events import announce_dangling, announce_drift
 from flows.limits import request_pace
 from flows.logs import core_logs
@@ -71,8 +71,8 @@ def _sync_dataverse(  # noqa: PLR0913 - the form that starts a run has one field
         verify_references: Check afterwards that every lookup finds its record.
         reference_tolerance: Dangling references up to which the run still succeeds.
         reconcile: Compare keys and versions of every record with the source, and repair what differs.
-        page_size: Rows asked per page; the server gives 5000 at most.
-        concurrency: Entities read at once.
+        page_size: Rows asked per page; 5000 at most.
+        concurrency: Entities read at once, 16 at most.
 
     Returns:
         Completed with the ``RunReport``, or Failed with an error that names what failed; a plain call returns the
@@ -113,8 +113,10 @@ def _run(order: Order) -> RunReport:
         notes, requests, verdict = tasks.validate_schema.submit(order).result()
         show_verdict(verdict)
         announce_drift(verdict, config.origin)
-        reports = Tiers(order, config, Bar("sync-progress", len(entities))).sync(entities)
+        with RunProgress(len(entities)) as progress:
+            reports = Tiers(order, config, progress).sync(entities)
         findings = _verified(order, run) if order.verify_references else Findings()
+    show_notes(notes)
     report = workflow.fold(order.run_id, reports, requests=requests, notes=notes, verdict=verdict)
     report = with_findings(report, findings, tolerance=order.reference_tolerance)
     show_run(report)
@@ -125,7 +127,7 @@ def _run(order: Order) -> RunReport:
 @contextmanager
 def _held(order: Order, config: Config) -> Iterator[Run]:
     """Hold the database for the whole run, once the login is proven; tasks of this process share one client."""
-    with shared_client(config, pace=request_pace()) as client:
+    with shared_client(config, pace=request_pace) as client:
         run = Run(order.run_id, client, Database(config), tasks.authenticate.submit(order).result())
         with workflow.held(run):
             yield run

@@ -58,18 +58,18 @@ HABITS: Final[_Habits] = {
 }
 
 
-@task(name="authenticate", **HABITS)
+@task(name="authenticate", task_run_name="authenticate", **HABITS)
 def authenticate(order: Order) -> Organisation:
     """Prove the login and ask who the environment is; no token leaves this task."""
 
     def step() -> Organisation:
-        with shared_client(order.load_config(), pace=request_pace()) as client:
+        with shared_client(order.load_config(), pace=request_pace) as client:
             return workflow.authenticate(client)
 
     return _told(step)
 
 
-@task(name="validate schema", **HABITS)
+@task(name="validate schema", task_run_name="validate schema", **HABITS)
 def validate_schema(order: Order) -> tuple[tuple[str, ...], int, Verdict]:
     """Learn the metadata, judge the stored tables against it and make them fit; gives notes, requests and verdict."""
 
@@ -104,7 +104,7 @@ def sync_related(what: str, order: Order) -> list[EntityReport]:  # noqa: ARG001
     return _told(step)
 
 
-@task(name="verify references", **HABITS)
+@task(name="verify references", task_run_name="verify references", **HABITS)
 def verify_references(order: Order) -> Findings:
     """Look for references that lead nowhere."""
 
@@ -118,7 +118,7 @@ def verify_references(order: Order) -> Findings:
 @contextmanager
 def _attached(order: Order, listener: Callable[[Progress], None] = ignore) -> Iterator[Run]:
     options = Options(page_size=order.page_size, reconcile=order.reconcile, listener=listener)
-    with workflow.attached(order.load_config(), order.run_id, options=options, pace=request_pace()) as run:
+    with workflow.attached(order.load_config(), order.run_id, options=options, pace=request_pace) as run:
         yield run
 
 

@@ -8,7 +8,7 @@ from prefect.assets import Asset
 from prefect.futures import PrefectFuture, as_completed
 
 from flows import tasks
-from flows.artifacts import Bar
+from flows.artifacts import RunProgress
 from flows.assets import table_asset
 from flows.order import Order
 from igh_sync_core import workflow
@@ -24,12 +24,12 @@ class Tiers:
     Attributes:
         order: What every task is told.
         config: Where the tables are, to name them.
-        bar: Shows how many entities have ended.
+        progress: Shows how many entities have ended.
     """
 
     order: Order
     config: Config
-    bar: Bar
+    progress: RunProgress
 
     def sync(self, entities: Sequence[EntityConfig]) -> list[EntityReport]:
         """Sync everything; failed entities have a report like all others (law 9)."""
@@ -48,7 +48,7 @@ class Tiers:
             done = next(as_completed(list(running)))
             entity = running.pop(done)
             reports[entity.name] = _report_of(entity, done)
-            self.bar.step(entity.name)
+            self.progress.step(entity.name)
         return [reports[entity.name] for entity in tier]
 
     def _sync_together(self, tier: Sequence[EntityConfig]) -> list[EntityReport]:
@@ -57,7 +57,7 @@ class Tiers:
         what = ", ".join(entity.name for entity in tier)
         related = tasks.sync_related.with_options(assets=self._assets(tier))
         result: Any = related.submit(what, self.order).result(raise_on_failure=False)
-        self.bar.step(what, len(tier))
+        self.progress.step(what, len(tier))
         if isinstance(result, BaseException):
             return [workflow.failed(entity, result) for entity in tier]
         return list(result)

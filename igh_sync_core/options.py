@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def log_report(report: EntityReport) -> None:
     """One line per entity that has ended."""
     if report.status == "completed":
-        counts = f"{report.added} added, {report.updated} updated, {report.closed} closed"
+        counts = f"{report.added:,} added, {report.updated:,} updated, {report.closed:,} closed"
         log.info("%s: %s (%s, %.1f s)", report.entity, counts, report.strategy, report.seconds)
     else:
         level = logging.ERROR if report.status == "failed" else logging.WARNING

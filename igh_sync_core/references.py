@@ -124,7 +124,7 @@ def _checked(findings: Findings) -> tuple[str, ...]:
     """What was verified, so that a clean verification can be told from none."""
     if not findings.relations:
         return ()
-    return (f"{findings.references} references of {findings.relations} relations checked",)
+    return (f"{findings.references:,} references of {findings.relations} relations checked",)
 
 
 def _count(conn: Connection, relations: Iterable[Relation]) -> Iterator[tuple[int, int]]:

@@ -107,8 +107,8 @@ class RunReport(Struct, frozen=True, kw_only=True):
             return f"{len(self.failed_entities)} of {len(self.entities)} entities failed: {named}"
         done = [report for report in self.entities if report.status == "completed"]
         text = (
-            f"{len(done)} entities, {self.total('added')} added, {self.total('updated')} updated, "
-            f"{self.total('closed')} closed, {self.requests} requests"
+            f"{len(done)} entities, {self.total('added'):,} added, {self.total('updated'):,} updated, "
+            f"{self.total('closed'):,} closed, {self.requests:,} requests"
         )
         faults = len(self.validation_errors) + len(self.reference_errors)
         return f"{text}; {faults} findings" if faults else text

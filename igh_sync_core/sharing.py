@@ -4,7 +4,7 @@ The tasks of an orchestrator open what they need by themselves and know nothing 
 work in one process at one time meet here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -25,17 +25,17 @@ _guard = Lock()
 
 
 @contextmanager
-def shared_client(config: Config, *, pace: Pace | None = None) -> Iterator[Client]:
+def shared_client(config: Config, *, pace: Callable[[], Pace] = Pace) -> Iterator[Client]:
     """Join the client of this process, or open it; the last one to leave closes it.
 
     Args:
         config: Equal settings share a client.
-        pace: Limits of patience and breadth, if this call opens it.
+        pace: Gives the limits of patience and breadth; asked only if this call opens it.
     """
     with _guard:
         lease = _leases.get(config)
         if lease is None:
-            lease = _leases[config] = _Lease(Client(config, pace=pace))
+            lease = _leases[config] = _Lease(Client(config, pace=pace()))
         lease.holders += 1
     try:
         yield lease.client

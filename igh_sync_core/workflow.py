@@ -7,7 +7,7 @@
 import contextlib
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import UTC, datetime
@@ -111,14 +111,16 @@ def held(run: Run) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def attached(config: Config, run_id: str, *, options: Options | None = None, pace: Pace | None = None) -> Iterator[Run]:
+def attached(
+    config: Config, run_id: str, *, options: Options | None = None, pace: Callable[[], Pace] = Pace
+) -> Iterator[Run]:
     """Join a run that another thread, process or machine holds.
 
     Args:
         config: The same settings as the holder's.
         run_id: The holder's token.
         options: How the run is done.
-        pace: Limits of patience and breadth of the client, which all that join in one process share.
+        pace: Gives the limits of patience and breadth of the client, which all that join in one process share.
     """
     memory.share_between_threads()
     database = Database(config)

@@ -1,5 +1,6 @@
 """Shared fixtures: a clean environment, and a fresh database on each engine."""
 
+import contextlib
 import os
 import tempfile
 import uuid
@@ -55,6 +56,20 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """URL of an empty PostgreSQL database."""
+    with empty_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def other_postgres_url(postgres_server: str) -> Iterator[str]:
+    """URL of a second one."""
+    with empty_database(postgres_server) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def empty_database(postgres_server: str) -> Iterator[str]:
+    """A database of its own; gone with the block."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_server, autocommit=True) as conn:
         conn.execute(f'CREATE DATABASE "{name}"')

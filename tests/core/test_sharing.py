@@ -34,6 +34,20 @@ def test_holders_at_one_time_share_a_client_and_later_ones_get_a_fresh_one() -> 
         assert fresh is not first
 
 
+def test_only_who_opens_the_client_asks_for_its_pace() -> None:
+    asked: list[str] = []
+
+    def pace() -> Pace:
+        asked.append("asked")
+        return Pace()
+
+    config = config_for("https://one.crm.dynamics.com")
+    with shared_client(config, pace=pace), shared_client(config, pace=pace):
+        pass
+
+    assert asked == ["asked"]
+
+
 def test_threads_log_in_once_between_them() -> None:
     together = Barrier(4)
     with serve(health_organisation(60)) as server:

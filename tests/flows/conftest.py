@@ -28,7 +28,7 @@ def template(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def prefect_server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """A Prefect server; schedules every two seconds instead of every minute."""
+    """A Prefect server; schedules every two seconds instead of every minute, and who waits in a queue asks often."""
     folder = tmp_path_factory.mktemp("prefect")
     port = free_port()
     server = PrefectServer(f"http://127.0.0.1:{port}/api", folder / "home")
@@ -36,7 +36,12 @@ def prefect_server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     if template.exists():
         copy_database(template, server.home / "prefect.db")
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    fast = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2", "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
+    fast = {
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+        "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
+        "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "0.3",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    }
     with running(command, server.environment(**fast), folder / "server.log") as process:
         await_health(server.api_url, process)
         if not template.exists():

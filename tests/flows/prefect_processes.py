@@ -5,6 +5,7 @@ import os
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,20 @@ def running(command: list[str], environment: dict[str, str], log: Path) -> Itera
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
+
+
+def prefect_command(*arguments: str) -> list[str]:
+    """How a ``prefect`` command is started, whatever the path says."""
+    return [sys.executable, "-m", "prefect", *arguments]
+
+
+def run_prefect(environment: dict[str, str], *arguments: str, status: int = 0) -> str:
+    """Run a ``prefect`` command in the checkout; gives what it printed."""
+    done = subprocess.run(  # noqa: S603 - our own command
+        prefect_command(*arguments), env=environment, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
 
 
 def copy_database(source: Path, target: Path) -> None:

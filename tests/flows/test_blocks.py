@@ -1,6 +1,7 @@
 """Blocks: how they look to Prefect, what they hand to the core, and that they keep their secrets."""
 
 import tomllib
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -80,7 +81,8 @@ def test_a_certificate_as_pem_text_logs_in(dataverse: Server) -> None:
     authority = trustme.CA(key_type=trustme.KeyType.RSA)
     pair = authority.issue_cert("sync.example", key_type=trustme.KeyType.RSA)
     dataverse.sandbox.login.accept_certificate(pair.cert_chain_pems[0].bytes())
-    text = (pair.private_key_pem.bytes() + pair.cert_chain_pems[0].bytes()).decode()
+    pem = pair.private_key_pem.bytes() + pair.cert_chain_pems[0].bytes()
+    text = pem.decode().replace("\n", "")  # as a form's field of one line leaves it
 
     block = credentials_for(dataverse, client_secret="", certificate=text)
 
@@ -116,6 +118,18 @@ def test_saved_settings_come_back_by_name(prefect_api: PrefectServer, dataverse:
 
     assert order.load_config() == config
     assert dataverse.client_secret.encode() not in (prefect_api.home / "prefect.db").read_bytes()
+
+
+@pytest.mark.usefixtures("prefect_api", "dataverse")
+def test_a_run_reads_its_blocks_once_and_the_next_one_anew() -> None:
+    save_blocks(replace(load_config(), sqlite_db_path="one.db"), "moving")
+    blocks = {"credentials": "moving", "database": "moving"}
+    before = Order("first run", **blocks).load_config()
+    save_blocks(replace(load_config(), sqlite_db_path="two.db"), "moving")
+
+    assert before.sqlite_db_path == "one.db"
+    assert Order("first run", **blocks, entities=("account",)).load_config() is before
+    assert Order("second run", **blocks).load_config().sqlite_db_path == "two.db"
 
 
 def test_a_missing_block_is_named_with_the_remedy(prefect_api: PrefectServer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from prefect_processes import ROOT, PrefectServer, running, wait_for
+from prefect_processes import ROOT, PrefectServer, prefect_command, run_prefect, running, wait_for
 
 from igh_sync_core.entities import load_entity_configs
 from igh_sync_core.sandbox import Server, health_organisation, serve
@@ -36,12 +36,7 @@ class Deployed:
 
     def prefect(self, *arguments: str, status: int = 0) -> str:
         """Run a ``prefect`` command in the checkout; gives what it printed."""
-        command = [sys.executable, "-m", "prefect", *arguments]
-        done = subprocess.run(  # noqa: S603 - our own command
-            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout
+        return run_prefect(self.environment, *arguments, status=status)
 
     def run(self, name: str, *, status: int = 0) -> str:
         """``prefect deployment run … --watch``."""
@@ -67,8 +62,7 @@ def deployed(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFac
         subprocess.run(saving, env=setup.environment, cwd=folder, check=True, capture_output=True, timeout=60)  # noqa: S603 - our own command
         without = Deployed(dataverse, prefect_server, folder / "copy.db", environment)
         without.prefect("--no-prompt", "deploy", "--all")
-        worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "dataverse"]
-        with running(worker, environment, folder / "worker.log"):
+        with running(prefect_command("worker", "start", "--pool", "dataverse"), environment, folder / "worker.log"):
             yield without
 
 

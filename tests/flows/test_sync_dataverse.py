@@ -1,5 +1,6 @@
 """The flow on a real Prefect server, against a Dataverse over HTTPS: how runs end, and what they show."""
 
+import json
 import sqlite3
 import sys
 import threading
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import get_client
+from prefect import Task, get_client
 from prefect.artifacts import Artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -135,7 +137,7 @@ def test_names_say_what_ran_and_when(dataverse: Server) -> None:
 
     names = {one.name for one in task_runs_of(state)}
 
-    assert names >= {"sync vin_candidate", "sync vin_product", "sync vin_disease"}
+    assert names == {"authenticate", "validate schema", *(f"sync {entity}" for entity in FEW)}
     assert flow_run_of(state).name.startswith("sync of vin_candidate, vin_product, vin_disease, 20")
 
 
@@ -155,6 +157,9 @@ class TestFailures:
         assert ends["sync vin_product"] == "Failed"
         assert ends["sync vin_disease"] == "Completed"
         assert "vin_product" in (flow_run_of(state).state or state).message
+        (first, *_) = json.loads(artifacts_of(state)["sync-report"].data)
+        assert (first["entity"], first["status"]) == ("vin_product", "failed")
+        assert "prvRead" in first["remark"]
 
     def test_a_failed_related_entity_fails_the_run_and_shows_in_its_task(self, dataverse: Server) -> None:
         dataverse.sandbox.deny("account")
@@ -229,6 +234,22 @@ class TestRetries:
         assert [one.status for one in asked][:3] == [200, 503, 200]
         assert len(starts) == 1
 
+    @pytest.mark.parametrize(
+        "task",
+        [
+            tasks.authenticate,
+            tasks.validate_schema,
+            tasks.sync_entity,
+            tasks.sync_related,
+            tasks.verify_references,
+        ],
+    )
+    def test_every_task_is_tried_again_with_jitter_and_kept_nowhere(self, task: Task[..., Any]) -> None:
+        assert (task.retries, task.retry_jitter_factor) == (3, 0.5)
+        assert task.retry_condition_fn is tasks.is_retryable
+        assert task.cache_policy == NO_CACHE
+        assert not task.persist_result
+
     def test_what_cannot_succeed_is_not_tried_again(self, dataverse: Server) -> None:
         dataverse.sandbox.deny("vin_candidate")
 
@@ -249,6 +270,10 @@ class TestShown:
         assert "# Reference check: all lead to a record" in references
         assert "```mermaid\nflowchart LR\n" in references
         assert "  vin_candidates --> vin_diseases" in references
+        assert "  vin_candidates <--> vin_countries" in references
+        assert "vin_vin_candidate_vin_countryset" not in references
+        counts = ["added", "updated", "closed", "unchanged", "requests", "seconds"]
+        assert list(json.loads(str(found["sync-report"].data))[0]) == ["entity", "strategy", *counts]
         assert found["sync-progress"].data == 100.0
 
     def test_dangling_references_are_shown_announced_and_fail_the_run(self, dataverse: Server) -> None:
@@ -264,7 +289,8 @@ class TestShown:
 
         event = event_of("igh-sync.references.dangling", dataverse.api_url.removeprefix("https://"))
         assert state.is_failed()
-        assert "dangling" in str(artifacts_of(state)["reference-check"].data)
+        found = artifacts_of(state)["reference-check"].data
+        assert ' dangling" .-> vin_diseases\n  linkStyle' in str(found)
         assert "vin_candidates._vin_disease_value" in event["payload"]["relations"]
         assert run(entities=FEW, verify_references=True, reference_tolerance=10_000).is_completed()
 

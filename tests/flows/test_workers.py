@@ -1,0 +1,214 @@
+"""Several process workers and PostgreSQL: what runs at once, what waits, what is refused, and what survives a kill.
+
+Each flow run is a process of its own; both workers take one at a time, so two runs at once are on two workers.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from prefect import Flow, get_client
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun
+from prefect_processes import ROOT, PrefectServer, prefect_command, run_prefect, running, wait_for
+from stored import chosen, copied
+
+from flows.limits import LIMIT
+from flows.saving import save_blocks
+from igh_sync_core.config import Config, load_config
+from igh_sync_core.options import Options
+from igh_sync_core.sandbox import Server
+from igh_sync_core.sandbox.replies import Reply
+from igh_sync_core.sandbox.routes import Request
+from igh_sync_core.workflow import run_workflow
+
+pytestmark = pytest.mark.e2e
+ENTITIES = ["vin_candidate", "vin_disease", "account"]
+FEW = "vin_disease"
+POOL = "pair"
+LATENCY_S = 0.1
+Expected = Mapping[str, list[tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Two workers of one pool, by name.
+
+    Attributes:
+        processes: Of the workers; those of their runs are their children.
+        logs: What they print.
+    """
+
+    processes: dict[str, Popen[bytes]]
+    logs: dict[str, Path]
+
+    def of(self, run: UUID) -> str | None:
+        """Name of the worker that took *run*."""
+        return next((name for name, log in self.logs.items() if str(run) in log.read_text()), None)
+
+
+@pytest.fixture(scope="module")
+def workers(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    folder = tmp_path_factory.mktemp("workers")
+    environment = prefect_server.environment()
+    run_prefect(environment, "work-pool", "create", POOL, "--type", "process")
+    logs = {name: folder / name for name in ("east", "west")}
+    with ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(
+                running(prefect_command("worker", "start", "-p", POOL, "-n", name, "--limit", "1"), environment, log)
+            )
+            for name, log in logs.items()
+        }
+        yield Workers(processes, logs)
+
+
+@pytest.fixture(autouse=True)
+def _deployed(workers: Workers, prefect_api: PrefectServer) -> None:
+    """Two deployments of the flow: one whose runs wait for each other, and one that knows no limit."""
+    assert workers
+    assert prefect_api
+    flow: Any = Flow.from_source(str(ROOT), entrypoint="flows/sync_dataverse.py:sync_dataverse")
+    one = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
+    for name, limit in (("free", None), ("queued", one)):
+        flow.deploy(name, work_pool_name=POOL, concurrency_limit=limit, print_next_steps=False)
+
+
+@pytest.fixture
+def arrivals(dataverse: Server, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When data requests come in; each is answered after the latency, and keeps its slot until then."""
+    times: list[float] = []
+    answer = dataverse.sandbox.respond
+
+    def timed(request: Request) -> Reply:
+        if "authorization" in request.headers:
+            times.append(time.monotonic())
+        return answer(request)
+
+    monkeypatch.setattr(dataverse.sandbox, "respond", timed)
+    dataverse.sandbox.latency_s = LATENCY_S
+    return times
+
+
+@pytest.fixture
+def expected(dataverse: Server, tmp_path: Path) -> Expected:
+    """What one process makes of the source, without Prefect."""
+    assert dataverse
+    config = replace(load_config(), sqlite_db_path=str(tmp_path / "alone.db"))
+    assert run_workflow(config, chosen(ENTITIES), Options()).success
+    return copied(config, ENTITIES)
+
+
+def block(name: str, url: str) -> Config:
+    """Save the settings as blocks of this name, with the PostgreSQL database at *url*."""
+    config = replace(load_config(), postgres_connection_string=url)
+    save_blocks(config, name)
+    return config
+
+
+def start(deployment: str, blocks: str, **parameters: Any) -> UUID:
+    """Ask for a run, and go on at once."""
+    wanted = {"credentials": blocks, "database": blocks, "entities": ENTITIES, **parameters}
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name(f"sync-dataverse/{deployment}")
+        return client.create_flow_run_from_deployment(found.id, parameters=wanted).id
+
+
+def read(run: UUID) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(run)
+
+
+def state_name(run: UUID) -> str:
+    return str(read(run).state_name)
+
+
+def ended(run: UUID) -> FlowRun:
+    wait_for(lambda: (state := read(run).state) and state.is_final())
+    return read(run)
+
+
+def is_read(dataverse: Server, table: str) -> bool:
+    return any(one.path.endswith(f"/{table}") and one.status == 200 for one in dataverse.sandbox.log)
+
+
+def test_two_databases_are_filled_at_once_within_one_limit(
+    arrivals: list[float], workers: Workers, expected: Expected, postgres_url: str, other_postgres_url: str
+) -> None:
+    configs = [block("one", postgres_url), block("other", other_postgres_url)]
+    arrivals.clear()
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(LIMIT, 1)
+        try:
+            runs = [ended(run) for run in [start("free", name, entities=[FEW]) for name in ("one", "other")]]
+        finally:
+            client.delete_global_concurrency_limit_by_name(LIMIT)
+
+    first, second = runs
+    assert [run.state_name for run in runs] == ["Completed", "Completed"]
+    assert {workers.of(run.id) for run in runs} == {"east", "west"}
+    assert max(first.start_time, second.start_time) < min(first.end_time, second.end_time)
+    assert all(later - earlier > 0.9 * LATENCY_S for earlier, later in pairwise(arrivals))
+    for config in configs:
+        assert copied(config, [FEW])["vin_diseases"] == expected["vin_diseases"]
+
+
+def test_one_database_has_one_run_at_a_time_on_whichever_worker(
+    dataverse: Server, workers: Workers, expected: Expected, postgres_url: str
+) -> None:
+    config = block("one", postgres_url)
+    dataverse.sandbox.log.clear()
+    dataverse.sandbox.latency_s = LATENCY_S
+    holder = start("queued", "one")
+    wait_for(lambda: is_read(dataverse, "vin_candidates"))
+    dataverse.sandbox.latency_s = 3.0
+    with psycopg.connect(postgres_url) as conn:
+        token, pid = conn.execute("SELECT token, pid FROM _sync_lock").fetchone() or ("", 0)
+    refused = ended(start("free", "one"))
+    waiting = start("queued", "one")
+    wait_for(lambda: state_name(waiting) == "AwaitingConcurrencySlot")
+    holder_then = state_name(holder)
+    dataverse.sandbox.latency_s = 0.0
+    held, waited = ended(holder), ended(waiting)
+
+    assert refused.state_name == "Failed"
+    assert f"this database is held by run {token} (process {pid} on " in str(refused.state and refused.state.message)
+    assert workers.of(refused.id) != workers.of(holder)
+    assert (holder_then, held.state_name, waited.state_name) == ("Running", "Completed", "Completed")
+    assert waited.start_time >= held.end_time
+    assert copied(config, ENTITIES) == expected
+
+
+def test_what_a_killed_worker_began_another_one_completes(
+    dataverse: Server, workers: Workers, expected: Expected, postgres_url: str
+) -> None:
+    """Comes last: the worker stays dead."""
+    config = block("one", postgres_url)
+    dataverse.sandbox.log.clear()
+    dataverse.sandbox.latency_s = 0.2
+    killed = start("free", "one", page_size=5)
+    wait_for(lambda: is_read(dataverse, "vin_candidates"))
+    with psycopg.connect(postgres_url) as conn:
+        wait_for(lambda: conn.execute("SELECT count(*) > 0 FROM vin_candidates").fetchone() == (True,))
+        (pid,) = conn.execute("SELECT pid FROM _sync_lock").fetchone() or (0,)
+    name = str(workers.of(killed))
+    workers.processes[name].kill()
+    os.kill(pid, signal.SIGKILL)
+    stored = copied(config, ENTITIES)
+    dataverse.sandbox.latency_s = 0.0
+
+    again = ended(start("free", "one"))
+
+    assert 0 < len(stored["vin_candidates"]) < len(expected["vin_candidates"])
+    assert again.state_name == "Completed"
+    assert workers.of(again.id) not in (None, name)
+    assert copied(config, ENTITIES) == expected

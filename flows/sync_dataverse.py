@@ -24,14 +24,13 @@ from flows.standalone import StandaloneFlow, complete_records
 from flows.tiers import Tiers
 from igh_sync_core import workflow
 from igh_sync_core.config import Config
-from igh_sync_core.database import Database
 from igh_sync_core.errors import SyncError
 from igh_sync_core.odata import MAX_PAGE_SIZE
 from igh_sync_core.options import ENTITIES_AT_ONCE
 from igh_sync_core.references import Findings, with_findings
 from igh_sync_core.report import RunReport
 from igh_sync_core.run import Run
-from igh_sync_core.sharing import shared_client
+from igh_sync_core.sharing import shared_client, shared_database
 
 MOST_AT_ONCE = 16
 NAMED_AT_MOST = 3
@@ -126,9 +125,9 @@ def _run(order: Order) -> RunReport:
 
 @contextmanager
 def _held(order: Order, config: Config) -> Iterator[Run]:
-    """Hold the database for the whole run, once the login is proven; tasks of this process share one client."""
-    with shared_client(config, pace=request_pace) as client:
-        run = Run(order.run_id, client, Database(config), tasks.authenticate.submit(order).result())
+    """Hold the database for the whole run, once the login is proven; tasks of this process share what is opened."""
+    with shared_client(config, pace=request_pace) as client, shared_database(config) as database:
+        run = Run(order.run_id, client, database, tasks.authenticate.submit(order).result())
         with workflow.held(run):
             yield run
 

@@ -30,7 +30,7 @@ from igh_sync_core.references import Findings, verify, with_findings
 from igh_sync_core.related import sync_related
 from igh_sync_core.report import EntityReport, RunReport
 from igh_sync_core.run import Run
-from igh_sync_core.sharing import shared_client
+from igh_sync_core.sharing import shared_client, shared_database
 from igh_sync_core.sync import sync_entity
 
 OUTCOME = "igh_sync_core.outcome"
@@ -123,10 +123,9 @@ def attached(
         pace: Gives the limits of patience and breadth of the client, which all that join in one process share.
     """
     memory.share_between_threads()
-    database = Database(config)
-    with database.writing() as conn:
-        organisation = catalog.kept_organisation(conn)
-    with shared_client(config, pace=pace) as client:
+    with shared_database(config) as database, shared_client(config, pace=pace) as client:
+        with database.reading() as conn:
+            organisation = catalog.kept_organisation(conn)
         yield _run(run_id, client, database, organisation, options or Options())
 
 

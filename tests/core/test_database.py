@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from copies import Copy, entities
 from msgspec import Raw
-from sqlalchemy import event, insert, select, text
-from test_versions import NOON, A, loading, record
+from sqlalchemy import event, func, insert, select, text
+from test_versions import NOON, SPEC, A, loading, record
 
 from igh_sync_core import lock
 from igh_sync_core.choices import Choices, optionset_table
@@ -24,6 +24,7 @@ from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind
 from igh_sync_core.rows import RowCodec
 from igh_sync_core.sandbox import health_organisation
 from igh_sync_core.schema import create_control_tables, create_tables
+from igh_sync_core.tables import entity_tables
 
 SEEN = SyncSeen.metadata.tables["_sync_seen"]
 THREADS = 8
@@ -209,3 +210,58 @@ def shared(name: str, fields: tuple[str, ...]) -> TableSpec:
 def chosen(spec: TableSpec, code: int) -> Raw:
     record = {"id": f"{code:08d}-0000-0000-0000-000000000000"} | {column.name: code for column in spec.choices}
     return Raw(json.dumps(record).encode())
+
+
+def opened(database: Database) -> list[object]:
+    """Grows with each connection that is really opened."""
+    connections: list[object] = []
+    event.listen(database.engine, "connect", lambda raw, _record: connections.append(raw))
+    return connections
+
+
+def test_connections_are_kept_while_somebody_wants_them_and_closed_afterwards(database: Database) -> None:
+    connections = opened(database)
+    with database.keeping_connections():
+        with database.keeping_connections():
+            for _ in range(3):
+                with database.reading() as conn:
+                    conn.execute(select(1))
+        with database.reading() as conn:
+            conn.execute(select(1))
+        assert len(connections) == 1
+    for _ in range(2):
+        with database.reading() as conn:
+            conn.execute(select(1))
+
+    assert len(connections) == 3
+
+
+def test_a_kept_connection_is_as_if_it_were_new(database: Database) -> None:
+    connections = opened(database)
+    tables = entity_tables(SPEC).temporary
+    with database.keeping_connections():
+        for _ in range(2):
+            with database.connection() as conn, database.apart(conn):
+                database.create_temporary(conn, tables)
+                database.load(conn, tables[-1], ("key", "version"), [(A, 1)])
+                assert conn.execute(select(func.count()).select_from(tables[-1])).scalar_one() == 1
+
+        assert len(connections) == 1
+
+
+def test_a_connection_that_met_a_fault_is_not_kept(database: Database) -> None:
+    connections = opened(database)
+    with database.keeping_connections():
+        for _ in range(2):
+            with pytest.raises(StoreError), database.writing() as conn:
+                conn.execute(text("SELECT nothing FROM nowhere"))
+
+        assert len(connections) == 2
+
+
+@pytest.mark.parametrize("count", [1, 49, 50, 51, 1_234])
+def test_any_number_of_rows_is_loaded_whole(database: Database, count: int) -> None:
+    create_control_tables(database)
+    with database.writing() as conn:
+        database.load(conn, SEEN, ("entity_name", "key"), some(count))
+        assert sorted(conn.scalars(select(SEEN.c.key))) == sorted(key for _entity, key in some(count))

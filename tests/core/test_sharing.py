@@ -7,6 +7,7 @@ from threading import Barrier
 
 import httpx
 import pytest
+from sqlalchemy import event, select
 
 from igh_sync_core.client import Client
 from igh_sync_core.config import Config
@@ -14,7 +15,7 @@ from igh_sync_core.errors import ProtocolViolation
 from igh_sync_core.estimate import count_records
 from igh_sync_core.pacing import Pace
 from igh_sync_core.sandbox import Sandbox, health_organisation, serve
-from igh_sync_core.sharing import shared_client
+from igh_sync_core.sharing import shared_client, shared_database
 
 
 def config_for(origin: str, **more: str) -> Config:
@@ -46,6 +47,20 @@ def test_only_who_opens_the_client_asks_for_its_pace() -> None:
         pass
 
     assert asked == ["asked"]
+
+
+def test_holders_at_one_time_share_a_database_and_its_connections(database_settings: dict[str, str]) -> None:
+    config = Config("https://one.crm.dynamics.com", "app", "secret", "", **database_settings)
+    connections: list[object] = []
+    with shared_database(config) as first:
+        event.listen(first.engine, "connect", lambda raw, _record: connections.append(raw))
+        for _ in range(3):
+            with shared_database(config) as again, again.reading() as conn:
+                conn.execute(select(1))
+                assert again is first
+        assert len(connections) == 1
+    with shared_database(config) as fresh:
+        assert fresh is not first
 
 
 def test_threads_log_in_once_between_them() -> None:

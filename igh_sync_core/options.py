@@ -9,7 +9,9 @@ from igh_sync_core.config import Config
 from igh_sync_core.report import EntityReport
 from igh_sync_core.run import Progress, ignore
 
-ENTITIES_AT_ONCE = 8
+ENTITIES_AT_ONCE = 5
+"""One more than the requests at once that environments usually recommend: it writes while the others wait."""
+
 log = logging.getLogger(__name__)
 
 

@@ -98,12 +98,14 @@ class Oracle:
         told = msgspec.structs.replace(told, read=read.kind, reason=_joined((told.reason, read.reason)))
         if not read.is_complete:
             return msgspec.structs.replace(told, requests=1)
-        return self._complete(told, spec, read)
+        return self._complete(told, spec, read, ranges=1 if read.is_resumed else chosen.ranges)
 
-    def _complete(self, told: Forecast, spec: TableSpec, read: Read) -> Forecast:
+    def _complete(self, told: Forecast, spec: TableSpec, read: Read, *, ranges: int) -> Forecast:
         rows = self.totals.get(spec.logical_name)
-        pages = Pages(self.client, spec, self.page_size).count(rows or 0)
-        requests = pages + (self._afterwards(spec, rows, pages) if read.track_changes else 0)
+        # As if the ranges were equal; the oldest and the newest record tell where they lie.
+        pages = Pages(self.client, spec, self.page_size).count(*[ceil((rows or 0) / ranges)] * ranges)
+        cutting = _OLDEST_AND_NEWEST if ranges > 1 else 0
+        requests = pages + cutting + (self._afterwards(spec, rows, pages) if read.track_changes else 0)
         is_whole = rows is not None and not read.is_resumed
         return msgspec.structs.replace(told, rows=rows, requests=requests, is_whole=is_whole)
 
@@ -218,6 +220,9 @@ class Oracle:
 
     def _is_stored(self, spec: TableSpec) -> bool:
         return entity_tables(spec).main.name in self.stored.tables
+
+
+_OLDEST_AND_NEWEST = 2
 
 
 def _references(known: int) -> str:

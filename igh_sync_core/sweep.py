@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sqlalchemy import ColumnElement, Connection, exists, select
+
 from igh_sync_core.client import Channel
 from igh_sync_core.keys import parse_keys
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import entity_url
-from igh_sync_core.versions import DIFFERENT_KEYS
+from igh_sync_core.tables import EntityTables
+
+DIFFERENT_KEYS = 20_000
+"""More differing keys than this are not asked one by one: reading the whole table is cheaper."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +57,23 @@ def pages(channel: Channel, spec: TableSpec, api_root: str) -> Iterator[list[tup
     url = entity_url(api_root, spec.entity_set, select=(spec.key, "versionnumber"))
     for fetched in channel.pages(url, annotations=False):
         yield parse_keys(spec, fetched.page).versions
+
+
+def is_met(tables: EntityTables) -> ColumnElement[bool]:
+    """Whether an open version's key is on the list of those met."""
+    return exists().where(tables.keys.c.key == tables.main.c[tables.spec.key])
+
+
+def differing(conn: Connection, tables: EntityTables) -> list[tuple[str, bool]]:
+    """Keys met without an open version, or with one of another version number.
+
+    Returns:
+        Pairs of key and whether it has an open version; at most ``DIFFERENT_KEYS`` + 1 of them.
+    """
+    main, keys = tables.main, tables.keys
+    is_same = (main.c[tables.spec.key] == keys.c.key) & main.c.valid_to.is_(None)
+    differs = main.c.row_id.is_(None) | main.c.versionnumber.is_distinct_from(keys.c.version)
+    met = select(keys.c.key, main.c.row_id.is_not(None)).select_from(keys.outerjoin(main, is_same))
+    return [
+        (str(key), bool(is_stored)) for key, is_stored in conn.execute(met.where(differs).limit(DIFFERENT_KEYS + 1))
+    ]

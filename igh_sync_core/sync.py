@@ -126,10 +126,10 @@ class _EntitySync:
         state = self._state.model_copy()
         with self._run.database.transaction(self._conn):
             fence(self._conn, self._run.run_id)
-            closed = self._history.close_absent(self._history.is_listed(), self._now(None))
+            closed = self._history.close_absent(sweep.is_met(self._tables), self._now(None))
             state.records_count -= closed
             checkpoint.write(self._conn, state)
-            found = sweep.Differences(closed, self._history.listed_but_different())
+            found = sweep.Differences(closed, sweep.differing(self._conn, self._tables))
         self._state = state
         self.counts += Counts(closed=closed)
         return found

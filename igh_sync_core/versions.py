@@ -52,9 +52,6 @@ from igh_sync_core.tables import EntityTables, raw_name
 VOLATILE = frozenset({"versionnumber"})
 """Columns whose change alone makes no version (law 5)."""
 
-DIFFERENT_KEYS = 20_000
-"""More differing keys than this are not asked one by one: reading the whole table is cheaper."""
-
 
 class History:
     """The versions of one entity, over one connection.
@@ -152,23 +149,6 @@ class History:
         """Whether an open version's key is among the page staged last."""
         # Not EXISTS: SQLite gathers the keys of an IN once, and a correlated search for every open version.
         return self._key.in_(select(self._tables.stage.c[self._tables.spec.key]))
-
-    def is_listed(self) -> ColumnElement[bool]:
-        """Whether an open version's key is on the list."""
-        return exists().where(self._tables.keys.c.key == self._key)
-
-    def listed_but_different(self) -> list[tuple[str, bool]]:
-        """Keys on the list without an open version, or with one of another version number.
-
-        Returns:
-            Pairs of key and whether it has an open version; at most ``DIFFERENT_KEYS`` + 1 of them.
-        """
-        main, keys = self._tables.main, self._tables.keys
-        listed = keys.outerjoin(main, (self._key == keys.c.key) & self._is_open)
-        differs = main.c.row_id.is_(None) | main.c.versionnumber.is_distinct_from(keys.c.version)
-        found = select(keys.c.key, main.c.row_id.is_not(None)).select_from(listed).where(differs)
-        rows = self._conn.execute(found.limit(DIFFERENT_KEYS + 1))
-        return [(str(key), bool(is_stored)) for key, is_stored in rows]
 
     @property
     def _key(self) -> ColumnElement[Any]:

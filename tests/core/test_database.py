@@ -236,6 +236,17 @@ def test_connections_are_kept_while_somebody_wants_them_and_closed_afterwards(da
     assert len(connections) == 3
 
 
+def test_a_kept_connection_that_died_meanwhile_is_replaced(postgres: dict[str, str]) -> None:
+    database = Database(Config("https://org.crm.dynamics.com", "", "", "", **postgres))
+    other = Database(Config("https://org.crm.dynamics.com", "", "", "", **postgres))
+    with database.keeping_connections():
+        with database.reading() as conn:
+            conn.execute(select(1))
+        kick(other)
+        with database.reading() as conn:
+            assert conn.execute(select(1)).scalar_one() == 1
+
+
 def test_a_kept_connection_is_as_if_it_were_new(database: Database) -> None:
     connections = opened(database)
     tables = entity_tables(SPEC).temporary

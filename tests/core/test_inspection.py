@@ -78,6 +78,16 @@ def test_what_is_foretold_is_what_happens(copy: Copy, page_size: int) -> None:
             assert told.is_whole is (told.rows is not None)
 
 
+def test_a_read_in_ranges_is_foretold(copy: Copy) -> None:
+    [trial] = entities("vin_clinicaltrial")
+    copy.selection = [replace(trial, strategy="modifiedon", ranges=4)]
+    [told] = plan(copy).entities
+    [done] = copy.sync().entities
+
+    assert (told.rows, told.requests) == (done.added, done.requests)
+    assert "in 4 ranges of createdon at once" in told.reason
+
+
 def test_pages_that_grow_too_big_are_foretold_smaller(tmp_path: Path) -> None:
     copy = Copy(health_organisation(20_000), {"sqlite_db_path": str(tmp_path / "copy.db")}, entities("vin_candidate"))
     [told] = plan(copy).entities

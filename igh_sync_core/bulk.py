@@ -1,0 +1,72 @@
+"""Bulk loading: many rows into one table, with what each engine does best.
+
+Everything here runs inside the caller's transaction.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain, islice
+from typing import Any
+
+import psycopg
+from psycopg import sql as pg
+from sqlalchemy import Connection, Table, insert
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.exc import DBAPIError
+
+_ROWS_TOGETHER, _VALUES_TOGETHER = 50, 10_000
+"""Rows and values of one INSERT at most, in SQLite; a prepared statement grows with them."""
+
+
+def load(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Append *rows* to *table*, consuming them once; see ``Database.load``."""
+    if conn.dialect.name == "postgresql":
+        _copy(conn, table, columns, rows)
+    else:
+        _insert_all(conn, table, columns, rows)
+
+
+def _insert_all(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Several rows a statement, and those left over one by one.
+
+    After each statement the driver must get Python's lock back, which takes milliseconds while another thread
+    computes; and all the while no other thread can write to the file.
+    """
+    one = _insert_text(table, tuple(columns))
+    head, _values, group = one.rpartition(" VALUES ")
+    together = max(1, min(_ROWS_TOGETHER, _VALUES_TOGETHER // len(columns)))
+    many = f"{head} VALUES {', '.join([group] * together)}"
+    cursor, remaining = conn.connection.cursor(), iter(rows)
+    try:
+        with _driver_errors(one, sqlite3.Error):
+            while len(part := list(islice(remaining, together))) == together:
+                cursor.execute(many, tuple(chain.from_iterable(part)))
+            cursor.executemany(one, part)
+    finally:
+        cursor.close()
+
+
+@lru_cache(maxsize=1024)
+def _insert_text(table: Table, columns: tuple[str, ...]) -> str:
+    return str(insert(table).compile(dialect=sqlite_dialect.dialect(), column_keys=list(columns)))
+
+
+def _copy(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    statement = pg.SQL("COPY {} ({}) FROM STDIN").format(
+        pg.Identifier(table.name), pg.SQL(", ").join(pg.Identifier(table.c[name].name) for name in columns)
+    )
+    cursor: psycopg.Cursor[Any] = conn.connection.cursor()  # type: ignore[assignment]  # SQLAlchemy's pooled proxy
+    with _driver_errors("COPY", psycopg.Error), cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+@contextlib.contextmanager
+def _driver_errors(statement: str, base: type[Exception]) -> Iterator[None]:
+    """SQLAlchemy's errors in place of the driver's, as for statements that go through SQLAlchemy."""
+    try:
+        yield
+    except base as exc:
+        raise DBAPIError.instance(statement, None, exc, base, hide_parameters=True) from exc

@@ -51,6 +51,8 @@ _STATE = SyncState.metadata.tables["_sync_state"]
 _WANTED = SyncWanted.metadata.tables["_sync_wanted"]
 _COLUMNS = ("entity_name", "key", "standing")
 REFERENCED, CHANGED, MISSING = "referenced", "changed", "missing"
+IDS_AT_A_TIME = 10_000
+"""Ids held in memory at most, of each table."""
 
 
 def note_references(conn: Connection, source: TableSpec, relations: Sequence[Relation]) -> None:
@@ -168,10 +170,10 @@ def count_missing(conn: Connection, target: TableSpec, *, stored: Collection[str
     return conn.execute(select(func.count()).select_from(_WANTED).where(is_missing)).scalar_one()
 
 
-def wanted_ids(conn: Connection, target: TableSpec) -> list[str]:
-    """Ids of one table to be asked, in order."""
-    is_wanted = and_(_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing != MISSING)
-    return list(conn.scalars(select(_WANTED.c.key).where(is_wanted).order_by(_WANTED.c.key)))
+def wanted_ids(conn: Connection, target: TableSpec, *, after: str) -> list[str]:
+    """Ids of one table to be asked, in order: at most ``IDS_AT_A_TIME`` of those beyond *after*."""
+    is_wanted = and_(_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing != MISSING, _WANTED.c.key > after)
+    return list(conn.scalars(select(_WANTED.c.key).where(is_wanted).order_by(_WANTED.c.key).limit(IDS_AT_A_TIME)))
 
 
 def settle(conn: Connection, target: TableSpec, *, came: Sequence[str], missing: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ from igh_sync_core.rows import RowCodec
 from igh_sync_core.run import WORKBENCH, Progress, Run
 
 TABLES_AT_ONCE = 4
-BATCHES_AT_ONCE = 4
+BATCHES_AT_ONCE = 2
 _TOO_MANY_CODES = {"0x8004430c", "0x8004430e"}
 log = logging.getLogger(__name__)
 
@@ -114,16 +114,26 @@ def _note_references(
 def _fetch(table: RelatedTable) -> None:
     """Ask for every listed id of one table, and store what comes."""
     with table.stage() as stage:
-        with table.run.database.transaction(stage.conn):
-            ids = closure.wanted_ids(stage.conn, table.spec)
         codec = RowCodec(table.spec, table.run.database.kind)
         choices = Choices(stage.conn, table.spec, table.run.organisation.language)
         root = table.run.client.config.api_root
         address = partial(_address, root, table.spec)
-        batches = id_batches(ids, url_room=MAX_URL - len(address([])))
+        batches = id_batches(_wanted(stage), url_room=MAX_URL - len(address([])))
         for answer in _several_at_once(partial(_ask, table.channel, address), batches):
             with WORKBENCH:
                 _store(stage, answer, codec, choices)
+
+
+def _wanted(stage: Stage) -> Iterator[str]:
+    """Every listed id, a part of the list at a time; what is settled meanwhile lies behind."""
+    last = ""
+    while True:
+        with stage.table.run.database.apart(stage.conn):
+            ids = closure.wanted_ids(stage.conn, stage.table.spec, after=last)
+        if not ids:
+            return
+        yield from ids
+        last = ids[-1]
 
 
 def _address(root: str, spec: TableSpec, ids: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from prefect.context import AssetContext
 
 from flows.harmless import harmless
 from igh_sync_core.config import Config
-from igh_sync_core.database import Database
+from igh_sync_core.engines import url_of
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.report import EntityReport
 
@@ -17,7 +17,7 @@ UNKNOWN = Asset(key="sql://unknown/table")
 
 def table_asset(config: Config, entity: EntityConfig) -> Asset:
     """The table of *entity*, named by its place: ``postgresql://host:5432/copy/accounts``; no user, no password."""
-    url = Database(config).engine.url
+    url = url_of(config)
     server = f"{url.host or ''}:{url.port}" if url.port else url.host or ""
     place = quote(f"{server}/{(url.database or '').lstrip('/')}", safe="/:.-_~").replace("%", "~")
     description = entity.description or f"{entity.name} of {config.origin}, with history"

@@ -1,14 +1,13 @@
 """The database: connections and transactions, for SQLite and PostgreSQL alike.
 
-One connection serves one entity; temporary tables are gone when it is given back. SQLite has one writer at a time, so
-transactions of one process queue here fairly instead of polling the file's lock.
+A connection serves one entity at a time; temporary tables are gone when it is given back. SQLite has one writer at a
+time, so transactions of one process queue here fairly instead of polling the file's lock.
 """
 
 import contextlib
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, event, func, select
@@ -18,7 +17,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 
 from igh_sync_core import bulk
 from igh_sync_core.config import Config
-from igh_sync_core.engines import APART, postgres_engine, sqlite_engine
+from igh_sync_core.engines import APART, open_engine
 from igh_sync_core.errors import StoreError, StoreUnavailable
 
 _QUEUE = 7_021_953
@@ -35,7 +34,7 @@ _writers_guard = threading.Lock()
 class Database:
     """One database, chosen by the settings; PostgreSQL wins when both are set.
 
-    Safe to share between threads; every connection belongs to the thread that opened it.
+    Safe to share between threads; a connection belongs to one of them at a time.
 
     Raises:
         ConfigError: The SQLite file cannot be created or written.
@@ -44,10 +43,7 @@ class Database:
     def __init__(self, config: Config) -> None:
         self.kind = config.get_db_type()
         self.is_postgres = self.kind == "postgresql"
-        if self.is_postgres:
-            self.engine = postgres_engine(config.postgres_connection_string or "")
-        else:
-            self.engine = sqlite_engine(Path(config.sqlite_db_path or "dataverse.db"))
+        self.engine = open_engine(config)
         event.listen(self.engine, "checkin", self._given_back)
         self._writer = _writer_lock(str(self.engine.url)) if not self.is_postgres else None
         self._keepers = 0
@@ -76,7 +72,7 @@ class Database:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Open a connection of its own, closed at the end.
+        """Get a connection of its own, given back at the end.
 
         Raises:
             StoreUnavailable: The database cannot be reached.
@@ -85,11 +81,11 @@ class Database:
         with store_errors(), self.engine.connect() as conn:
             try:
                 yield conn
+                self._drop_temporary(conn)
             except BaseException:
                 if not (conn.closed or conn.invalidated):
                     conn.invalidate()  # nobody else is to find what a fault left in it
                 raise
-            self._drop_temporary(conn)
 
     def create_temporary(self, conn: Connection, tables: Sequence[Table]) -> None:
         """Make temporary tables, which are gone when the connection is given back."""
@@ -100,10 +96,11 @@ class Database:
         conn.info.setdefault(_TEMPORARY, []).extend(tables)
 
     def _drop_temporary(self, conn: Connection) -> None:
-        if (tables := conn.info.pop(_TEMPORARY, None)) and self._keepers:
+        if tables := conn.info.get(_TEMPORARY):
             with self.apart(conn):
                 for table in tables:
                     conn.execute(DropTable(table, if_exists=True))
+            del conn.info[_TEMPORARY]
 
     @contextlib.contextmanager
     def transaction(self, conn: Connection) -> Iterator[None]:

@@ -2,14 +2,17 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
 
+from igh_sync_core.config import Config
 from igh_sync_core.errors import ConfigError
 
 BUSY_TIMEOUT_S = 60
@@ -19,21 +22,32 @@ APART = "igh_sync_apart"
 _OPTIONS: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 32, "max_overflow": -1, "hide_parameters": True}
 """At most so many idle connections; whoever needs more at once opens them."""
 
-_SQLITE_HEADER = b"SQLite format 3\0"
+
+def url_of(config: Config) -> URL:
+    """Where the database is; PostgreSQL wins when both are set."""
+    if config.get_db_type() == "postgresql":
+        return make_url(config.postgres_connection_string or "").set(drivername="postgresql+psycopg")
+    path = Path(config.sqlite_db_path or "dataverse.db").expanduser().absolute()
+    return URL.create("sqlite", database=str(path))
 
 
-def sqlite_engine(path: Path) -> Engine:
-    """An engine for a file, which is made on first use.
+def open_engine(config: Config) -> Engine:
+    """An engine; a SQLite file is made on first use, and no server is asked before the first connection.
 
     Raises:
-        ConfigError: It could not be created or written.
+        ConfigError: The SQLite file could not be created or written.
     """
-    path = path.expanduser().absolute()
+    url = url_of(config)
+    return _sqlite_engine(url) if url.get_backend_name() == "sqlite" else _postgres_engine(url)
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    path = Path(url.database or "")
     if fault := _why_unwritable(path):
         msg = f"SQLITE_DB_PATH: {path} {fault}; name a file in a folder you may write to"
         raise ConfigError([msg])
     patience = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "cached_statements": 32}
-    engine = create_engine(f"sqlite:///{path}", connect_args=patience, **_OPTIONS)
+    engine = create_engine(url, connect_args=patience, **_OPTIONS)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -44,14 +58,29 @@ def _why_unwritable(path: Path) -> str:
     if path.is_dir():
         return "is a folder"
     if path.exists():
-        with path.open("rb") as file:
-            header = file.read(len(_SQLITE_HEADER))
-        if header and header != _SQLITE_HEADER:
+        if _is_foreign(path):
             return "is no SQLite database"
         return "" if os.access(path, os.W_OK) else "may not be written"
     if not path.parent.is_dir():
         return "lies in a folder that does not exist"
     return "" if os.access(path.parent, os.W_OK) else "lies in a folder that may not be written"
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is no SQLite database, as SQLite says; whatever else it says is told when the file is used.
+
+    Never looked at past SQLite: to close a file gives up every lock that this process holds on it, for its other
+    connections as well, and another process may then take their log away.
+    Source: https://www.sqlite.org/howtocorrupt.html
+    """
+    # A log that a killed run left stays where it is; without one, this way leaves none behind.
+    mode = "ro" if Path(f"{path}-wal").exists() else "rw"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=0)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as exc:
+        return getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
+    return False
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -80,8 +109,6 @@ def _begin_sqlite(conn: Connection) -> None:
     conn.exec_driver_sql("BEGIN" if conn.get_execution_options().get(APART) else "BEGIN IMMEDIATE")
 
 
-def postgres_engine(connection_string: str) -> Engine:
-    """An engine for a server; nothing is asked before the first connection."""
-    url = make_url(connection_string).set(drivername="postgresql+psycopg")
+def _postgres_engine(url: URL) -> Engine:
     # A connection that was kept may have died with the server meanwhile; a new one takes its place then.
     return create_engine(url, pool_pre_ping=True, **_OPTIONS)

@@ -52,15 +52,16 @@ def tracked_feed(spec: TableSpec, state: SyncState, organisation: Organisation, 
     """The delta feed, or the read of all keys where there is no link that can be trusted."""
     if state.strategy != Strategy.RELATED:
         return all_keys(spec, api_root=api_root, reason="")
-    if state.next_link:
-        return Feed(FeedKind.KEYS, state.next_link, "goes on after its last stored page of keys", is_resumed=True)
-    if not state.delta_link:
+    link = state.next_link or state.delta_link
+    if not link:
         return all_keys(spec, api_root=api_root, reason="")
-    if not is_under(state.delta_link, api_root):
+    if not is_under(link, api_root):
         return all_keys(spec, api_root=api_root, reason=ADDRESS_CHANGED)
+    if state.next_link:
+        return Feed(FeedKind.KEYS, link, "goes on after its last stored page of keys", is_resumed=True)
     if reason := why_expired(state, organisation):
         return all_keys(spec, api_root=api_root, reason=reason)
-    return Feed(FeedKind.CHANGES, state.delta_link)
+    return Feed(FeedKind.CHANGES, link)
 
 
 def all_keys(spec: TableSpec, *, api_root: str, reason: str) -> Feed:

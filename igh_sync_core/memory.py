@@ -15,9 +15,10 @@ _ARENAS = 2
 
 @cache
 def share_between_threads() -> None:
-    """Let all threads of this process started from now on share two arenas; elsewhere than on glibc do nothing.
+    """Let threads of this process started from now on share two arenas; elsewhere than on glibc do nothing.
 
-    Python's own lock lets one thread at a time allocate anyway, so it costs no time. Once per process is enough.
+    Python's own lock lets one thread at a time allocate anyway, so it costs no time. Once per process is enough, and
+    the earlier the better: arenas that there are already stay.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)

@@ -90,13 +90,13 @@ def read_ahead(fetch: Callable[[str, Event], Fetched], trail: Trail, starts: Seq
     try:
         under_way = {ask(link): chain for chain, link in todo.items()}
         while under_way:
-            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                chain, fetched = under_way.pop(future), future.result()
-                del todo[chain]
-                if link := trail.follow(fetched.page.next_link):
-                    todo[chain] = link
-                    under_way[ask(link)] = chain
-                yield _with_next(fetched, "\n".join(todo.values()) or None)
+            future = next(iter(wait(under_way, return_when=FIRST_COMPLETED).done))
+            chain, fetched = under_way.pop(future), future.result()
+            del todo[chain], future
+            if link := trail.follow(fetched.page.next_link):
+                todo[chain] = link
+                under_way[ask(link)] = chain
+            yield _with_next(fetched, "\n".join(todo.values()) or None)
     finally:
         abandoned.set()
         pool.shutdown(cancel_futures=True)

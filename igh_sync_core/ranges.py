@@ -2,6 +2,8 @@
 
 One chain can only be as fast as one page follows the other. The ranges are half open and cover every time, and records
 without a time belong to the first; ``createdon`` never changes, so no record moves between them while they are read.
+They are of equal length in time, not in rows. The watermark is that of the page that came first; chains that were asked
+a moment earlier are covered by the overlap of the next read (law 2).
 """
 
 from dataclasses import replace

@@ -122,6 +122,7 @@ def _fetch(table: RelatedTable) -> None:
         for answer in _several_at_once(partial(_ask, table.channel, address), batches):
             with WORKBENCH:
                 _store(stage, answer, codec, choices)
+            table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=False))
 
 
 def _wanted(stage: Stage) -> Iterator[str]:
@@ -183,7 +184,6 @@ def _store(stage: Stage, answer: Answer, codec: RowCodec, choices: Choices) -> N
         closure.settle(stage.conn, table.spec, came=batch.keys, missing=missing)
         stage.count(state, counts, now)
     table.stored += len(batch)
-    table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=False))
 
 
 def _close_missing(stage: Stage, missing: Sequence[str], now: datetime) -> int:

@@ -1,4 +1,4 @@
-"""What arrives, laid beside the stored versions: temporary tables that live as long as one connection.
+"""What arrives, laid beside the stored versions: temporary tables, gone when the connection is given back.
 
 Everything here runs inside the caller's transaction.
 """

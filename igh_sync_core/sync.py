@@ -101,10 +101,8 @@ class _EntitySync:
     def _reconcile(self) -> None:
         """Compare every key and version number with the source, and repair what differs."""
         if not self._spec.has_version:
-            whole = strategy.full_read(
-                self._spec, self.plan, self._state, api_root=self._root, reason="reconciled whole"
-            )
-            self._execute(whole)
+            reason = "reconciled whole"
+            self._execute(strategy.full_read(self._spec, self.plan, self._state, api_root=self._root, reason=reason))
             return
         for at, pairs in enumerate(sweep.pages(self.keys_channel, self._spec, self._root)):
             with self._run.database.apart(self._conn):
@@ -159,6 +157,9 @@ class _EntitySync:
             state = self._begun(read, fetched) if is_first_page else self._state.model_copy()
             with WORKBENCH:
                 self._store(read, fetched, state, is_first_page=is_first_page)
+            # Outside: a listener may ask somebody, and no other table's page shall wait for the answer.
+            is_done = fetched.page.next_link is None
+            self._run.listener(Progress(self._spec.logical_name, self._stored, is_done=is_done))
             is_first_page = False
 
     def _begun(self, read: Read, fetched: Fetched) -> SyncState:
@@ -199,7 +200,6 @@ class _EntitySync:
         self._state = state
         self.counts += counts
         self._stored += len(batch)
-        self._run.listener(Progress(self._spec.logical_name, self._stored, is_done=fetched.page.next_link is None))
 
     def _write(self, read: Read, batch: Batch, now: datetime) -> Counts:
         """One page's records; a page without any costs nothing, unless its emptiness tells what is absent."""

@@ -74,7 +74,7 @@ class EntityTables:
 
     @property
     def temporary(self) -> tuple[Table, ...]:
-        """The tables that live as long as one connection."""
+        """The tables that are gone when the connection is given back."""
         return (self.stage, self.closing, self.picks, self.keys)
 
 

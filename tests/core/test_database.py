@@ -1,7 +1,10 @@
 """What goes wrong with a database: lost, full, read-only, contested; and what is said of it."""
 
+import contextlib
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -276,3 +279,21 @@ def test_any_number_of_rows_is_loaded_whole(database: Database, count: int) -> N
     with database.writing() as conn:
         database.load(conn, SEEN, ("entity_name", "key"), some(count))
         assert sorted(conn.scalars(select(SEEN.c.key))) == sorted(key for _entity, key in some(count))
+
+
+def test_to_look_at_a_file_gives_up_no_lock_on_it(tmp_path: Path) -> None:
+    """Another process that closes the file as if it were the last would take the log away, and rows with it."""
+    path = tmp_path / "copy.db"
+    settings = Config("https://org.crm.dynamics.com", "", "", "", sqlite_db_path=str(path))
+    database = Database(settings)
+    with database.keeping_connections(), database.connection():
+        create_control_tables(database)
+        Database(settings)
+        look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM _sync_seen').fetchall()"
+        subprocess.run([sys.executable, "-c", look, str(path)], check=True)  # noqa: S603 - our own command
+        assert Path(f"{path}-wal").exists()
+        with database.writing() as conn:
+            database.load(conn, SEEN, ("entity_name", "key"), some(10))
+
+    with contextlib.closing(sqlite3.connect(path)) as reader:
+        assert reader.execute("SELECT count(*) FROM _sync_seen").fetchone() == (10,)

@@ -59,7 +59,7 @@ def _why_unwritable(path: Path) -> str:
         return "is a folder"
     if path.exists():
         if _is_foreign(path):
-            return "is no SQLite database"
+            return "is no SQLite database, or a damaged one"
         return "" if os.access(path, os.W_OK) else "may not be written"
     if not path.parent.is_dir():
         return "lies in a folder that does not exist"

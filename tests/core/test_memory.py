@@ -1,0 +1,35 @@
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COUNT_ARENAS = """
+import ctypes, sys, threading
+from igh_sync_core import memory
+if sys.argv[1] == "shared":
+    memory.share_between_threads()
+together = threading.Barrier(8)
+def work():
+    kept = [bytes(10_000) for _ in range(50)]
+    together.wait(20)
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(libc.fopen(sys.argv[2].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+print(open(sys.argv[2]).read().count("<heap nr="))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no arenas")
+def test_threads_share_two_arenas_of_the_c_library(tmp_path: Path) -> None:
+    def arenas(how: str) -> int:
+        command = [sys.executable, "-c", COUNT_ARENAS, how, f"{tmp_path}/malloc.xml"]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)  # noqa: S603 - our own command
+
+    assert arenas("shared") <= 2 < arenas("apart")

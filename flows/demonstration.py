@@ -64,7 +64,7 @@ def change(organisation: Organisation) -> str:
 def history_table(database: Database, key: str) -> RenderableType:
     """Every version of one record, oldest first."""
     with database.connection() as conn, database.transaction(conn):
-        spec = catalog.kept_entry(conn, ENTITY).spec
+        spec = catalog.kept_entries(conn, [ENTITY])[0].spec
         if spec is None:
             msg = f"{ENTITY} is not among the synced tables"
             raise LookupError(msg)

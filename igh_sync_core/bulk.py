@@ -3,9 +3,7 @@
 Everything here runs inside the caller's transaction.
 """
 
-import contextlib
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
@@ -14,7 +12,8 @@ import psycopg
 from psycopg import sql as pg
 from sqlalchemy import Connection, Table, insert
 from sqlalchemy.dialects import sqlite as sqlite_dialect
-from sqlalchemy.exc import DBAPIError
+
+from igh_sync_core.driver import driver_errors
 
 _ROWS_TOGETHER, _VALUES_TOGETHER = 50, 10_000
 """Rows and values of one INSERT at most, in SQLite; a prepared statement grows with them."""
@@ -40,7 +39,7 @@ def _insert_all(conn: Connection, table: Table, columns: Sequence[str], rows: It
     many = f"{head} VALUES {', '.join([group] * together)}"
     cursor, remaining = conn.connection.cursor(), iter(rows)
     try:
-        with _driver_errors(one, sqlite3.Error):
+        with driver_errors(conn, one):
             while len(part := list(islice(remaining, together))) == together:
                 cursor.execute(many, tuple(chain.from_iterable(part)))
             cursor.executemany(one, part)
@@ -58,15 +57,6 @@ def _copy(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable
         pg.Identifier(table.name), pg.SQL(", ").join(pg.Identifier(table.c[name].name) for name in columns)
     )
     cursor: psycopg.Cursor[Any] = conn.connection.cursor()  # type: ignore[assignment]  # SQLAlchemy's pooled proxy
-    with _driver_errors("COPY", psycopg.Error), cursor, cursor.copy(statement) as copy:
+    with driver_errors(conn, "COPY"), cursor, cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)
-
-
-@contextlib.contextmanager
-def _driver_errors(statement: str, base: type[Exception]) -> Iterator[None]:
-    """SQLAlchemy's errors in place of the driver's, as for statements that go through SQLAlchemy."""
-    try:
-        yield
-    except base as exc:
-        raise DBAPIError.instance(statement, None, exc, base, hide_parameters=True) from exc

@@ -22,7 +22,7 @@ TOKEN_DAYS = 7
 LANGUAGE = 1033
 _METADATA = SyncMetadata.metadata.tables["_sync_metadata"]
 _ORGANISATION = "organisation"
-_FAULT = "fault:"
+_ENTITY, _FAULT = "entity:", "fault:"
 _NAMED = select(_METADATA.c.name, _METADATA.c.value).where(_METADATA.c.name.in_(bindparam("names", expanding=True)))
 _REMOVE = delete(_METADATA).where(_METADATA.c.name == bindparam("of"))
 _ADD = insert(_METADATA)
@@ -128,7 +128,7 @@ def kept_organisation(conn: Connection) -> Organisation:
 def keep(conn: Connection, catalog: Catalog, version: str) -> None:
     """Store what was learnt; what is known of other entities, as of whatever version, stays."""
     for name, entry in catalog.entries.items():
-        _keep(conn, f"entity:{name}", version, entry)
+        _keep(conn, f"{_ENTITY}{name}", version, entry)
     _keep(conn, "notes", version, catalog.notes)
 
 
@@ -141,9 +141,9 @@ def kept(conn: Connection, names: Sequence[LogicalName], version: str) -> Catalo
         return None
     rows = conn.execute(select(_METADATA.c.name, _METADATA.c.value).where(_METADATA.c.version == version)).all()
     values = {name: value for name, value in rows}  # noqa: C416 - rows are not pairs for the type checker
-    if not all(f"entity:{name}" in values for name in names):
+    if not all(f"{_ENTITY}{name}" in values for name in names):
         return None
-    entries = {name: msgspec.json.decode(values[f"entity:{name}"], type=Entry) for name in names}
+    entries = {name: msgspec.json.decode(values[f"{_ENTITY}{name}"], type=Entry) for name in names}
     return Catalog(entries, notes=msgspec.json.decode(values["notes"], type=tuple[str, ...]))
 
 
@@ -154,19 +154,23 @@ def set_aside(conn: Connection, faults: Mapping[LogicalName, str]) -> None:
         _keep(conn, f"{_FAULT}{name}", "", fault)
 
 
-def kept_entry(conn: Connection, name: LogicalName) -> Entry:
-    """What is known of one entity, as validation stored it earlier in the run; without a table if it is set aside."""
-    names = (f"entity:{name}", f"{_FAULT}{name}")
-    rows = conn.execute(_NAMED, {"names": names}).all()
+def kept_entries(conn: Connection, names: Sequence[LogicalName]) -> list[Entry]:
+    """What is known of entities, as validation stored it earlier in the run; without a table if it is set aside."""
+    asked = [f"{kind}{name}" for kind in (_ENTITY, _FAULT) for name in names]
+    rows = conn.execute(_NAMED, {"names": asked}).all()
     values = {stored: value for stored, value in rows}  # noqa: C416 - rows are not pairs for the type checker
-    if fault := values.get(names[1]):
+    return [_entry(values.get(f"{_FAULT}{name}"), values[f"{_ENTITY}{name}"]) for name in names]
+
+
+def _entry(fault: str | None, value: str) -> Entry:
+    if fault:
         return Entry(None, msgspec.json.decode(fault, type=str))
-    return msgspec.json.decode(values[names[0]], type=Entry)
+    return msgspec.json.decode(value, type=Entry)
 
 
 def known_spec(conn: Connection, name: LogicalName) -> TableSpec | None:
     """The table of one entity as it was last learnt, set aside or not; None where it never was."""
-    value = conn.execute(select(_METADATA.c.value).where(_METADATA.c.name == f"entity:{name}")).scalar_one_or_none()
+    value = conn.execute(select(_METADATA.c.value).where(_METADATA.c.name == f"{_ENTITY}{name}")).scalar_one_or_none()
     return msgspec.json.decode(value, type=Entry).spec if value else None
 
 

@@ -24,9 +24,6 @@ _STATE_OF = select(_STATE).where(_STATE.c.entity_name == bindparam("of"))
 _SET_STATE = update(_STATE).where(_STATE.c.entity_name == bindparam("of"))
 _ADD_STATE = insert(_STATE)
 _END_LOG = update(_LOG).where(_LOG.c.entity_name == bindparam("of"), _LOG.c.run_id == bindparam("by"))
-_END_KILLED = update(_LOG).where(
-    _LOG.c.entity_name == bindparam("of"), _LOG.c.status == "in_progress", _LOG.c.run_id != bindparam("by")
-)
 _ADD_LOG = insert(_LOG)
 
 
@@ -55,15 +52,19 @@ def write(conn: Connection, state: SyncState) -> None:
         conn.execute(_ADD_STATE, values)
 
 
+def end_killed(conn: Connection, *, run_id: str, now: datetime) -> None:
+    """Close the lines in ``_sync_log`` that runs before this one left open, because they were killed."""
+    is_left = (_LOG.c.status == "in_progress", _LOG.c.run_id != run_id)
+    conn.execute(update(_LOG).where(*is_left).values(end_time=now, status="failed", error_message=_KILLED))
+
+
 def log_start(conn: Connection, spec: TableSpec, *, run_id: str, now: datetime) -> None:
-    """Open the run's line for this entity in ``_sync_log``, and close those of runs that were killed.
+    """Open the run's line for this entity in ``_sync_log``.
 
     Raises:
         StoreError: Another run has taken the database.
     """
     fence(conn, run_id)
-    ended = {"end_time": now, "status": "failed", "error_message": _KILLED}
-    conn.execute(_END_KILLED, {**ended, "of": spec.entity_set, "by": run_id})
     begun = {"entity_name": spec.entity_set, "start_time": now, "status": "in_progress", "run_id": run_id}
     conn.execute(_ADD_LOG, {**_LOG_DEFAULTS, **begun})
 

@@ -91,23 +91,23 @@ class Choices:
     def __init__(self, conn: Connection, spec: TableSpec, language: int) -> None:
         self._conn, self._spec = conn, spec
         self._labels = _Labels(conn, spec.logical_name, language)
-        self._known: dict[str, set[int]] = {}
+        self._noted: dict[str, set[int]] = {}
         self._annotated: Shown = {}
 
     def note(self, batch: Batch, now: datetime) -> None:
-        """Store the codes of a page that were not met before, and labels that only its annotations tell."""
+        """Store the codes of a page that are not stored yet, and labels that only its annotations tell."""
         changed = self._learn(batch, now)
         # Fields and codes in one order everywhere: entities that share a field must not wait for each other in a ring.
         for field in sorted(batch.codes):
             _relabel(self._conn, field, changed)
-            missing = sorted(batch.codes[field] - self._codes(field))
-            if missing:
+            noted = self._noted.setdefault(field, set())
+            if missing := sorted(batch.codes[field] - noted):
                 labels = self._labels.shown
                 rows = [
                     {"code": code, "label": labels.get((field, code), str(code)), "first_seen": now} for code in missing
                 ]
                 self._conn.execute(insert_missing(self._conn, optionset_table(field)), rows)
-                self._known[field].update(missing)
+                noted.update(missing)
 
     def _learn(self, batch: Batch, now: datetime) -> dict[tuple[str, int], tuple[str, str]]:
         """Labels from annotations, where metadata told none of this entity; gives those that changed."""
@@ -120,11 +120,6 @@ class Choices:
         entity = self._spec.logical_name
         labels = {(entity, field, code, UNKNOWN_LANGUAGE): label for (field, code), label in found.items()}
         return self._labels.become(self._labels.open | labels, now)
-
-    def _codes(self, field: str) -> set[int]:
-        if field not in self._known:
-            self._known[field] = set(self._conn.scalars(select(optionset_table(field).c.code)))
-        return self._known[field]
 
 
 class _Labels:

@@ -23,6 +23,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
     Select,
     Text,
     and_,
@@ -55,18 +56,39 @@ IDS_AT_A_TIME = 10_000
 """Ids held in memory at most, of each table."""
 
 
+def unscanned(conn: Connection, relations: Sequence[Relation]) -> list[TableSpec]:
+    """The tables that *relations* start from and whose rows no scan has seen yet, or not with these relations.
+
+    Args:
+        conn: A connection inside a transaction, which may be one that only reads.
+        relations: All that are followed.
+    """
+    sources = list(dict.fromkeys(one.source for one in relations))
+    states = {state.entity_name: state for state in conn.execute(select(_STATE))}
+    scanned = (_scanned(states.get(one.entity_set), digest(_from(one, relations)))[0] for one in sources)
+    reached = _last_versions(conn, sources)
+    return [source for source, start, last in zip(sources, scanned, reached, strict=True) if last > start]
+
+
+def _last_versions(conn: Connection, sources: Sequence[TableSpec]) -> Iterator[int]:
+    """The largest ``row_id`` of each table, a hundred tables a statement."""
+    for start in range(0, len(sources), 100):
+        part = sources[start : start + 100]
+        largest = (select(literal(at), func.max(entity_tables(one).main.c.row_id)) for at, one in enumerate(part))
+        yield from (last or 0 for _at, last in sorted(conn.execute(union_all(*largest))))
+
+
 def note_references(conn: Connection, source: TableSpec, relations: Sequence[Relation]) -> None:
     """List what the current rows of one table point at, as far as no earlier scan has seen them.
 
     Args:
         conn: A connection inside a transaction.
-        source: The table to scan.
-        relations: Its relations to related tables; ids already stored are listed too, see :func:`drop_stored`.
+        source: The table to scan; one that relations start from.
+        relations: All that are followed; ids already stored are listed too, see :func:`drop_stored`.
     """
-    if not relations:
-        return
+    relations = _from(source, relations)
     main, followed = entity_tables(source).main, digest(relations)
-    start, is_filling = _scanned(conn, source, followed)
+    start, is_filling = _scanned(_state_of(conn, source), followed)
     last = conn.execute(select(func.coalesce(func.max(main.c.row_id), 0))).scalar_one()
     if last > start:
         conn.execute(insert_missing(conn, _WANTED).from_select(_COLUMNS, _pointed_at(relations, after=start)))
@@ -77,12 +99,19 @@ def note_references(conn: Connection, source: TableSpec, relations: Sequence[Rel
     )
 
 
-def _scanned(conn: Connection, source: TableSpec, followed: str) -> tuple[int, bool]:
+def _state_of(conn: Connection, source: TableSpec) -> Row[Any] | None:
+    return conn.execute(select(_STATE).where(_STATE.c.entity_name == source.entity_set)).one_or_none()
+
+
+def _from(source: TableSpec, relations: Sequence[Relation]) -> list[Relation]:
+    return [one for one in relations if one.source == source]
+
+
+def _scanned(state: Row[Any] | None, followed: str) -> tuple[int, bool]:
     """Up to which version the same relations were scanned, and whether columns are being filled in place.
 
     While they are, a version's number does not tell whether it was seen with them, and everything is scanned.
     """
-    state = conn.execute(select(_STATE).where(_STATE.c.entity_name == source.entity_set)).one_or_none()
     if state is None:
         return 0, False
     is_filling = bool(state.fresh_columns)
@@ -154,8 +183,8 @@ def _told_so_far(
     has_list = _WANTED.name in stored
     for source in dict.fromkeys(one.source for one in relations if one.target == target):
         if entity_tables(source).main.name in stored:
-            followed = [one for one in relations if one.source == source]
-            start = _scanned(conn, source, digest(followed))[0] if has_list else 0
+            followed = _from(source, relations)
+            start = _scanned(_state_of(conn, source), digest(followed))[0] if has_list else 0
             yield _pointed_at([one for one in followed if one.target == target], after=start)
     if has_list:
         listed = _WANTED.c.entity_name == target.entity_set

@@ -87,13 +87,12 @@ class Database:
                     conn.invalidate()  # nobody else is to find what a fault left in it
                 raise
 
-    def create_temporary(self, conn: Connection, tables: Sequence[Table]) -> None:
-        """Make temporary tables, which are gone when the connection is given back."""
-        for table in tables:
-            conn.execute(CreateTable(table))
-            for index in table.indexes:
-                conn.execute(CreateIndex(index))
-        conn.info.setdefault(_TEMPORARY, []).extend(tables)
+    def create_temporary(self, conn: Connection, table: Table) -> None:
+        """Make a temporary table, which is gone when the connection is given back."""
+        conn.execute(CreateTable(table))
+        for index in table.indexes:
+            conn.execute(CreateIndex(index))
+        conn.info.setdefault(_TEMPORARY, []).append(table)
 
     def _drop_temporary(self, conn: Connection) -> None:
         if tables := conn.info.get(_TEMPORARY):

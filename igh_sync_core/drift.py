@@ -22,7 +22,6 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, delete, insert, select
 
-from igh_sync_core import shapes
 from igh_sync_core.catalog import Catalog, Entry
 from igh_sync_core.control import SyncMetadata
 from igh_sync_core.entities import EntityConfig
@@ -110,20 +109,14 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def compare(conn: Connection, entities: Sequence[EntityConfig], catalog: Catalog) -> Verdict:
-    """Compare what metadata wants with what is stored, for every configured entity; writes nothing.
+def judge(stored: Stored, entities: Sequence[EntityConfig], catalog: Catalog) -> Verdict:
+    """Compare what metadata wants with what is stored, for every configured entity; pure.
 
     Args:
-        conn: Any database, an empty one too.
+        stored: What the database holds of the catalog's entities; nothing of them, in a new one.
         entities: As configured.
         catalog: What metadata says of them.
     """
-    specs = [entry.spec for entry in catalog.entries.values() if entry.spec]
-    return judge(shapes.read(conn, specs), entities, catalog)
-
-
-def judge(stored: Stored, entities: Sequence[EntityConfig], catalog: Catalog) -> Verdict:
-    """The same for what is known to be stored; pure."""
     entries: Mapping[LogicalName, Entry] = catalog.entries
     findings = [
         finding for entity in entities for finding in _examine(entity, entries[LogicalName(entity.name)], stored)

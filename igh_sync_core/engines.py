@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
 
+from igh_sync_core import driver
 from igh_sync_core.config import Config
 from igh_sync_core.errors import ConfigError
 
@@ -106,7 +107,8 @@ def _keep_log(connection: sqlite3.Connection) -> None:
 
 
 def _begin_sqlite(conn: Connection) -> None:
-    conn.exec_driver_sql("BEGIN" if conn.get_execution_options().get(APART) else "BEGIN IMMEDIATE")
+    statement = "BEGIN" if conn.get_execution_options().get(APART) else "BEGIN IMMEDIATE"
+    driver.execute(conn, statement)
 
 
 def _postgres_engine(url: URL) -> Engine:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 
+import msgspec
 from sqlalchemy import Connection
 
 from igh_sync_core import checkpoint
@@ -91,10 +92,7 @@ class RelatedTable:
             table=self.spec.entity_set,
             strategy=Strategy.RELATED,
             reason="; ".join(self._remarks),
-            added=self.counts.added,
-            updated=self.counts.updated,
-            closed=self.counts.closed,
-            unchanged=self.counts.unchanged,
+            **msgspec.structs.asdict(self.counts),
             requests=self.channel.requests + self.keys_channel.requests,
             seconds=round(time.monotonic() - self._started, 3),
             status="completed" if error is None else "failed",

@@ -87,8 +87,15 @@ def read_ahead(fetch: Callable[[str, Event], Fetched], trail: Trail, starts: Seq
         # In a copy of the caller's context, so that log records of the thread belong to the caller's run.
         return pool.submit(copy_context().run, fetch, link, abandoned)
 
+    def fetch_here(link: str) -> Future[Fetched]:
+        future: Future[Fetched] = Future()
+        future.set_result(fetch(link, abandoned))
+        return future
+
     try:
-        under_way = {ask(link): chain for chain, link in todo.items()}
+        # Nothing can be done before the only chain's first page, and mostly it is the last one, too.
+        begin = fetch_here if len(todo) == 1 else ask
+        under_way = {begin(link): chain for chain, link in todo.items()}
         while under_way:
             future = next(iter(wait(under_way, return_when=FIRST_COMPLETED).done))
             chain, fetched = under_way.pop(future), future.result()

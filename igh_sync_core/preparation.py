@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from igh_sync_core import adoption, catalog, choices, discovery, drift, leftovers, schema
+from igh_sync_core import adoption, catalog, checkpoint, choices, discovery, drift, leftovers, schema, shapes
 from igh_sync_core.catalog import Catalog
 from igh_sync_core.client import Client
 from igh_sync_core.discovery import Hints
@@ -52,9 +52,11 @@ def prepare(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> Prepare
     with run.database.writing() as conn:
         fence(conn, run.run_id)
         adopted = adoption.adopt(conn, specs, entities, now=now)
-        verdict = drift.compare(conn, entities, known)
+        checkpoint.end_killed(conn, run_id=run.run_id, now=now)
+        stored = shapes.read(conn, specs)
+        verdict = drift.judge(stored, entities, known)
         sound = _sound(known, verdict)
-        applied = schema.apply(conn, sound, language=run.organisation.language)
+        applied = schema.apply(conn, stored, sound, language=run.organisation.language)
         verdict = verdict.joined_by(Finding(Severity.ERROR, entity, text) for entity, text in applied.failed)
         drift.keep(conn, verdict)
         catalog.set_aside(conn, {name: verdict.faults_of(name) for name in sorted(verdict.broken)})

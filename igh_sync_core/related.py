@@ -70,10 +70,8 @@ def sync_related(run: Run, specs: Sequence[TableSpec], filtered: Collection[Logi
     tables = [RelatedTable(run, spec) for spec in specs if spec.logical_name in filtered]
     relations = [one for one in relations_of(specs) if one.target.logical_name in filtered]
     _each(tables, keep_up)
-    sources: Sequence[TableSpec] = specs
-    while wanted := _note_references(run, sources, relations, tables):
+    while wanted := _note_references(run, relations, tables):
         _each(wanted, _fetch)
-        sources = [table.spec for table in tables]
     _each(tables, _finish)
     return [_log_end(table) for table in tables]
 
@@ -96,15 +94,15 @@ def _guarded(table: RelatedTable, work: Callable[[RelatedTable], None]) -> None:
         table.error = exc
 
 
-def _note_references(
-    run: Run, sources: Sequence[TableSpec], relations: Sequence[Relation], tables: Sequence[RelatedTable]
-) -> list[RelatedTable]:
-    """List what new versions of *sources* point at; gives the tables of which something is to be asked."""
+def _note_references(run: Run, relations: Sequence[Relation], tables: Sequence[RelatedTable]) -> list[RelatedTable]:
+    """List what new versions point at; gives the tables of which something is to be asked."""
     with run.database.connection() as conn:
+        with run.database.apart(conn):
+            sources = closure.unscanned(conn, relations)
         for source in sources:
             with run.database.transaction(conn):
                 fence(conn, run.run_id)
-                closure.note_references(conn, source, [one for one in relations if one.source == source])
+                closure.note_references(conn, source, relations)
         with run.database.transaction(conn):
             fence(conn, run.run_id)
             counts = [closure.drop_stored(conn, table.spec) for table in tables]

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Text
 from sqlalchemy.exc import DataError, DBAPIError
 
 from igh_sync_core import errors, shapes, views
+from igh_sync_core.driver import attempt
 from igh_sync_core.rows import Batch
 from igh_sync_core.schema import WidenColumn
 from igh_sync_core.shapes import Stored, length_of
@@ -39,7 +40,7 @@ def make_room(conn: Connection, tables: EntityTables, batch: Batch, refusal: Dat
     if not narrow:
         raise refusal
     try:
-        with conn.begin_nested():
+        with attempt(conn):
             _widen(conn, tables, narrow, stored)
     except DBAPIError as exc:
         columns = ", ".join(narrow)

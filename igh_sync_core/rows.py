@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -103,9 +104,11 @@ class RowCodec:
         self.spec = spec
         self.engine = engine
         self.names = stored_names(spec)
-        self._record = _record_type(spec, engine)
-        self._decoder = msgspec.json.Decoder(self._record)
         self._finish = [_finisher(column, engine) for column in spec.columns]
+
+    @cached_property
+    def _decoder(self) -> "msgspec.json.Decoder[Any]":
+        return msgspec.json.Decoder(_record_type(self.spec, self.engine))
 
     def decode(self, records: Sequence[Raw]) -> Batch:
         """Turn the *records* of one page into a batch; of equal keys the last one stays.
@@ -113,15 +116,13 @@ class RowCodec:
         Raises:
             DataError: A record has no key, or a value that its declared type cannot hold.
         """
+        if not records:
+            none: Values = ()
+            raw = {column.name: none for column in self.spec.multiselects}
+            return Batch(self.names, [none] * len(self.names), raw, keys=none, codes={}, latest=None)
         records, rows = self._distinct(records)
-        columns: list[Values] = list(zip(*map(msgspec.structs.astuple, rows), strict=True)) or [()] * (
-            len(self.names) - 1
-        )
-        raw = {
-            column.name: columns[at]
-            for at, column in enumerate(self.spec.columns)
-            if column.option is OptionKind.MULTISELECT
-        }
+        columns: list[Values] = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
+        raw = {column.name: columns[self.names.index(column.name)] for column in self.spec.multiselects}
         finished = [finish(values) for finish, values in zip(self._finish, columns, strict=False)]
         columns = [*finished, *columns[len(finished) :], self._documents(records)]
         return Batch(

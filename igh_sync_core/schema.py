@@ -20,6 +20,7 @@ from igh_sync_core import shapes, views
 from igh_sync_core.choices import optionset_table
 from igh_sync_core.control import CONTROL, SyncState
 from igh_sync_core.database import Database
+from igh_sync_core.driver import attempt
 from igh_sync_core.model import LogicalName, OptionKind, TableSpec
 from igh_sync_core.shapes import Shape, Stored, declared, shape_of, spelled, widening
 from igh_sync_core.tables import EntityTables, entity_tables
@@ -73,6 +74,11 @@ class Work:
     is_new: bool
     shape: Shape | None
 
+    @property
+    def is_due(self) -> bool:
+        """Whether there is anything to do or to remember."""
+        return bool(self.statements or self.fresh or self.is_new or self.shape)
+
 
 @dataclass(frozen=True)
 class Applied:
@@ -109,23 +115,22 @@ def create_tables(conn: Connection, specs: Iterable[TableSpec]) -> list[str]:
     return made
 
 
-def apply(conn: Connection, specs: Iterable[TableSpec], *, language: int) -> Applied:
+def apply(conn: Connection, stored: Stored, specs: Iterable[TableSpec], *, language: int) -> Applied:
     """Make the tables of entities what metadata wants: created, extended, widened, with their views.
 
     Args:
         conn: A connection inside a transaction; the control tables exist.
+        stored: What the database holds of *specs*.
         specs: Entities that ``drift`` found no error in.
         language: LCID of the labels in the views.
     """
-    specs = tuple(specs)
-    before = shapes.read(conn, specs)
     made: list[str] = []
     failed: list[tuple[LogicalName, str]] = []
-    for work in outline(before, specs, language=language):
+    for work in outline(stored, tuple(specs), language=language):
         table = str(entity_tables(work.spec).main.name)
         if fault := _execute(conn, work):
             failed.append((work.spec.logical_name, f"table {table} could not be changed: {fault}"))
-        elif table not in before.columns:
+        elif work.is_new:
             made.append(table)
     return Applied(tuple(made), tuple(failed))
 
@@ -233,15 +238,15 @@ def _viewing(
 
 def _execute(conn: Connection, work: Work) -> str:
     """Do one entity's work or nothing of it; gives the database's refusal in words, or ""."""
-    savepoint = conn.begin_nested()
+    if not work.is_due:
+        return ""
     try:
-        for statement in work.statements:
-            conn.execute(statement)
-        _remember(conn, work)
+        with attempt(conn):
+            for statement in work.statements:
+                conn.execute(statement)
+            _remember(conn, work)
     except DBAPIError as exc:
-        savepoint.rollback()
         return str(exc.orig).strip().splitlines()[0]
-    savepoint.commit()
     return ""
 
 

@@ -26,16 +26,16 @@ class Staging:
 
     def __init__(self, database: Database, conn: Connection, tables: EntityTables) -> None:
         self._database, self._conn, self._tables = database, conn, tables
-        self._is_made = False
+        self._made: set[Table] = set()
 
     def empty(self, *temporary: Table) -> None:
-        """Make the temporary tables on first use, and empty those about to be filled."""
-        if not self._is_made:
-            self._database.create_temporary(self._conn, self._tables.temporary)
-            self._is_made = True
-            return
+        """Make temporary tables on first use; empty those that are there already."""
         for table in temporary:
-            self._conn.execute(delete(table))
+            if table in self._made:
+                self._conn.execute(delete(table))
+            else:
+                self._database.create_temporary(self._conn, table)
+                self._made.add(table)
 
     def hold(self, batch: Batch) -> None:
         """Stage one page, replacing the one before: its records and their chosen options.
@@ -44,10 +44,11 @@ class Staging:
             DataError: The database refused a value; names record and column.
         """
         stage = self._tables.stage
-        self.empty(stage, self._tables.picks)
+        self.empty(stage)
         names = (*batch.names, *map(raw_name, batch.raw))
         self.load_records(stage, names, zip(*batch.columns, *batch.raw.values(), strict=True), batch)
         if batch.raw:
+            self.empty(self._tables.picks)
             self._database.load(self._conn, self._tables.picks, ("key", "field", "code"), batch.picks())
 
     def load_records(self, table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]], batch: Batch) -> None:
@@ -63,5 +64,7 @@ class Staging:
 
     def list_keys(self, keys: Iterable[tuple[str, int | None]], *, anew: bool = False) -> None:
         """Add pairs of key and version number to the list of keys; *anew* empties it first."""
-        self.empty(*([self._tables.keys] if anew else []))
-        self._database.load(self._conn, self._tables.keys, ("key", "version"), keys)
+        table = self._tables.keys
+        if anew or table not in self._made:
+            self.empty(table)
+        self._database.load(self._conn, table, ("key", "version"), keys)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
 
+import msgspec
 from sqlalchemy import Connection
 
 from igh_sync_core import checkpoint, ranges, strategy, sweep
@@ -32,7 +33,7 @@ _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
 log = logging.getLogger(__name__)
 
 
-def sync_entity(run: Run, conn: Connection, spec: TableSpec, plan: Plan) -> EntityReport:
+def sync_entity(run: Run, conn: Connection, spec: TableSpec, plan: Plan, state: SyncState) -> EntityReport:
     """Bring one entity up to date.
 
     Args:
@@ -40,22 +41,20 @@ def sync_entity(run: Run, conn: Connection, spec: TableSpec, plan: Plan) -> Enti
         conn: A connection that nobody else uses meanwhile, outside any transaction.
         spec: The entity; its tables exist and fit.
         plan: How it is read.
+        state: How far it has come.
 
     Raises:
         SyncError: Nothing of the page at fault is written; pages before it are, and the next run goes on from them.
     """
     started = time.monotonic()
-    work = _EntitySync(run, conn, spec, plan)
+    work = _EntitySync(run, conn, spec, plan, state)
     work.run()
     return EntityReport(
         entity=spec.logical_name,
         table=spec.entity_set,
         strategy=work.plan.strategy,
         reason="; ".join([plan.reason, *work.remarks]),
-        added=work.counts.added,
-        updated=work.counts.updated,
-        closed=work.counts.closed,
-        unchanged=work.counts.unchanged,
+        **msgspec.structs.asdict(work.counts),
         requests=work.channel.requests + work.keys_channel.requests,
         seconds=round(time.monotonic() - started, 3),
     )
@@ -64,17 +63,15 @@ def sync_entity(run: Run, conn: Connection, spec: TableSpec, plan: Plan) -> Enti
 class _EntitySync:
     """The reads of one entity in one run."""
 
-    def __init__(self, run: Run, conn: Connection, spec: TableSpec, plan: Plan) -> None:
-        self._run, self._conn, self._spec, self.plan = run, conn, spec, plan
+    def __init__(self, run: Run, conn: Connection, spec: TableSpec, plan: Plan, state: SyncState) -> None:
+        self._run, self._conn, self._spec, self.plan, self._state = run, conn, spec, plan, state
         self._root = run.client.config.api_root
         self._tables = entity_tables(spec)
         self._codec = RowCodec(spec, run.database.kind)
         self._choices = Choices(conn, spec, run.organisation.language)
-        with run.database.transaction(conn):
-            self._state = checkpoint.read(conn, spec)
-            fresh = frozenset(filter(None, self._state.fresh_columns.split(",")))
-            self._history = History(run.database, conn, self._tables, fresh=fresh)
-        self._is_long = self._state.overlap_due  # nobody knows how many pages a baseline before a kill had
+        fresh = frozenset(filter(None, state.fresh_columns.split(",")))
+        self._history = History(run.database, conn, self._tables, fresh=fresh)
+        self._is_long = state.overlap_due  # nobody knows how many pages a baseline before a kill had
         self._sync_time: datetime | None = None
         self.channel = run.open_channel(spec)
         # Keys are small: they travel in pages as large as the server gives, however wide the table.
@@ -150,7 +147,7 @@ class _EntitySync:
         if read.reason:
             self.remarks.append(read.reason)
             log.info("%s: %s", self._spec.logical_name, read.reason)
-        if read.kind is ReadKind.FIRST and not read.is_resumed and not self._history.is_empty:
+        if read.kind is ReadKind.FIRST and not read.is_resumed and self._is_filled():
             read = replace(read, kind=ReadKind.SNAPSHOT)
         is_first_page = not read.is_resumed
         for fetched in self.channel.pages(*read.starts, track_changes=read.track_changes):
@@ -161,6 +158,10 @@ class _EntitySync:
             is_done = fetched.page.next_link is None
             self._run.listener(Progress(self._spec.logical_name, self._stored, is_done=is_done))
             is_first_page = False
+
+    def _is_filled(self) -> bool:
+        with self._run.database.apart(self._conn):
+            return not self._history.is_empty
 
     def _begun(self, read: Read, fetched: Fetched) -> SyncState:
         """The state of a new read; what an earlier one left half done no longer counts."""

@@ -72,11 +72,6 @@ class EntityTables:
         """Names of the columns a record fills, in their stored order: properties, companions, ``json_response``."""
         return stored_names(self.spec)
 
-    @property
-    def temporary(self) -> tuple[Table, ...]:
-        """The tables that are gone when the connection is given back."""
-        return (self.stage, self.closing, self.picks, self.keys)
-
 
 def stored_names(spec: TableSpec) -> tuple[str, ...]:
     """Columns one record fills: its properties, the types of polymorphic lookups, and the record itself."""

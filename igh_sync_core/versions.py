@@ -43,6 +43,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from igh_sync_core import duplicates, picks
 from igh_sync_core.database import Database
 from igh_sync_core.dialect import TEXT_FORM, Instant, later_of, member_of, one_second_after, whole_second
+from igh_sync_core.driver import attempt
 from igh_sync_core.report import Counts
 from igh_sync_core.room import make_room
 from igh_sync_core.rows import Batch, Values, whole_seconds
@@ -64,7 +65,6 @@ class History:
 
     Attributes:
         staging: The temporary tables beside them.
-        is_empty: Whether no version was stored when this was made.
     """
 
     def __init__(
@@ -75,7 +75,11 @@ class History:
         self._tables = tables
         self._fresh = fresh & set(tables.column_names)
         self.staging = Staging(database, conn, tables)
-        self.is_empty = conn.execute(select(tables.main.c.row_id).limit(1)).first() is None
+
+    @cached_property
+    def is_empty(self) -> bool:
+        """Whether no version was stored when this was first asked."""
+        return self._conn.execute(select(self._tables.main.c.row_id).limit(1)).first() is None
 
     def forget_fresh(self) -> None:
         """From now on a change of a column added lately is a change like any other: it is filled everywhere."""
@@ -93,7 +97,7 @@ class History:
         if not len(batch):
             return Counts()
         try:
-            with self._conn.begin_nested():
+            with attempt(self._conn):
                 starts = self._insert_straight(batch, now)
         except IntegrityError:
             return self.write(batch, now)
@@ -110,9 +114,11 @@ class History:
             batch: *n* records with distinct keys.
             now: The sync time.
         """
+        # Outside the attempt, which takes back what is made in it.
         self.staging.hold(batch)
+        self.staging.empty(self._tables.closing)
         try:
-            with self._conn.begin_nested():
+            with attempt(self._conn):
                 return self._write_staged(batch, now)
         except DataError as exc:
             make_room(self._conn, self._tables, batch, exc)
@@ -182,8 +188,7 @@ class History:
         return now if self._database.is_postgres else now.strftime(TEXT_FORM)
 
     def _mark_changed(self, now: datetime) -> int:
-        main, stage, closing = self._tables.main, self._tables.stage, self._tables.closing
-        self.staging.empty(closing)
+        main, stage = self._tables.main, self._tables.stage
         reason = literal("updated")
         changed = (
             select(main.c.row_id, self._key, self._boundary(stage, now), reason)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Integer, Select, Table, Text, case, cast, func, literal, select
+from sqlalchemy import ColumnElement, Integer, Select, Table, Text, case, cast, literal, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
@@ -58,6 +58,35 @@ def _joined_text_sqlite(element: joined_text, compiler: SQLCompiler, **options: 
     return f"group_concat({compiler.process(element.clauses, **options)})"
 
 
+class label_of(FunctionElement[str]):  # noqa: N801 - reads like the SQL function it might be
+    """The text of an option: in the language wanted, else in another one, else its last one; else its number.
+
+    Args:
+        code: The option.
+        entity: Logical name.
+        field: The column, whose options they are.
+        language: LCID wanted.
+    """
+
+    type = Text()
+    inherit_cache = False
+
+    def __init__(self, code: ColumnElement[Any], *, entity: str, field: str, language: int) -> None:
+        super().__init__(code)
+        self.entity, self.field, self.language = entity, field, language
+
+
+@compiles(label_of)
+def _label_of(element: label_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    # Written out: views hold hundreds of these, and to build one from expressions takes longer than to create a table.
+    code = compiler.process(element.clauses, **options)
+    entity, field = (compiler.render_literal_value(text, Text()) for text in (element.entity, element.field))
+    is_meant = f"o.entity = {entity} AND o.field = {field} AND o.code = {code} AND o.label <> ''"
+    by_rank = f"o.last_seen IS NULL DESC, o.language = {element.language:d} DESC, o.last_seen DESC, o.language"
+    found = f"SELECT o.label FROM {_LABELS.name} AS o WHERE {is_meant} ORDER BY {by_rank} LIMIT 1"  # noqa: S608 - quoted above
+    return f"coalesce(({found}), CAST({code} AS TEXT))"
+
+
 @compiles(CreateView)
 def _create_view(element: CreateView, compiler: DDLCompiler, **_options: Any) -> str:  # noqa: ANN401
     query = compiler.sql_compiler.process(element.query, literal_binds=True)
@@ -76,7 +105,8 @@ def names(spec: TableSpec, taken: Collection[str]) -> tuple[str, str]:
         spec: The entity.
         taken: Names of all tables, stored and wanted, and of views not ours.
     """
-    return _free(f"{spec.entity_set}_current", taken), _free(f"{spec.entity_set}_history", taken)
+    folded = {name.casefold() for name in taken}
+    return _free(f"{spec.entity_set}_current", folded), _free(f"{spec.entity_set}_history", folded)
 
 
 def definitions(spec: TableSpec, language: int) -> tuple[Select[Any], Select[Any]]:
@@ -102,7 +132,7 @@ def _columns(spec: TableSpec, language: int) -> Iterator[ColumnElement[Any]]:
     """Every declared column in its order, with what belongs beside it."""
     tables = entity_tables(spec)
     lookups = {lookup.column: lookup for lookup in spec.lookups}
-    taken = set(tables.main.c.keys())
+    taken = {name.casefold() for name in tables.main.c.keys()}  # noqa: SIM118 - a collection of columns
     for column in spec.columns:
         if column.kind is Kind.COMPLEX:
             continue  # an object, kept as JSON, which is for programs
@@ -115,7 +145,7 @@ def _columns(spec: TableSpec, language: int) -> Iterator[ColumnElement[Any]]:
             wished, element = beside
             own = lookups.get(column.name)
             name = wished if own and own.is_polymorphic else _free(wished, taken)
-            taken.add(name)
+            taken.add(name.casefold())
             yield element.label(name)
 
 
@@ -130,35 +160,17 @@ def _beside(
     if column.option is OptionKind.MULTISELECT:
         return f"{column.name}_label", _all_labels(tables, column.name, language)
     if column.option is not None:
-        return f"{column.name}_label", _label(tables.spec, column.name, cast(main.c[column.name], Integer), language)
+        return f"{column.name}_label", _label(tables, column.name, cast(main.c[column.name], Integer), language)
     return None
 
 
-def _label(spec: TableSpec, field: str, code: ColumnElement[Any], language: int) -> ColumnElement[Any]:
-    known = _LABELS.alias()
-    found = (
-        select(known.c.label)
-        .where(
-            known.c.entity == spec.logical_name,
-            known.c.field == field,
-            known.c.code == code,
-            known.c.label != "",
-        )
-        .order_by(
-            known.c.last_seen.is_(None).desc(),
-            (known.c.language == language).desc(),
-            known.c.last_seen.desc(),
-            known.c.language,
-        )
-        .limit(1)
-        .scalar_subquery()
-    )
-    return func.coalesce(found, cast(code, Text))
+def _label(tables: EntityTables, field: str, code: ColumnElement[Any], language: int) -> ColumnElement[Any]:
+    return label_of(code, entity=tables.spec.logical_name, field=field, language=language)
 
 
 def _all_labels(tables: EntityTables, field: str, language: int) -> ColumnElement[Any]:
     code = tables.junctions[field].c.option_code
-    return _joined(tables, field, _label(tables.spec, field, code, language), LABELS_BETWEEN)
+    return _joined(tables, field, _label(tables, field, code, language), LABELS_BETWEEN)
 
 
 def _all_codes(tables: EntityTables, field: str) -> ColumnElement[Any]:
@@ -184,7 +196,6 @@ def _is_of_version(main: Table, junction: Table, key: str) -> ColumnElement[bool
 
 
 def _free(wished: str, taken: Collection[str]) -> str:
-    """The name itself, or the same with the first number that makes it free."""
-    folded = {name.casefold() for name in taken}
-    candidates = (identifier(wished if at == 1 else f"{wished}_{at}") for at in range(1, len(folded) + 2))
-    return next(name for name in candidates if name.casefold() not in folded)
+    """The name itself, or the same with the first number that makes it free; names *taken* are case-folded."""
+    candidates = (identifier(wished if at == 1 else f"{wished}_{at}") for at in range(1, len(taken) + 2))
+    return next(name for name in candidates if name.casefold() not in taken)

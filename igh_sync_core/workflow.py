@@ -51,7 +51,7 @@ def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Opti
     """
     if faults := validate(config):
         raise ConfigError(faults)
-    memory.share_between_threads()
+    memory.settle()
     run_id = new_run_id()
     database = Database(config)
     with options.connect(config) as client:
@@ -122,7 +122,7 @@ def attached(
         options: How the run is done.
         pace: Gives the limits of patience and breadth of the client, which all that join in one process share.
     """
-    memory.share_between_threads()
+    memory.settle()
     with shared_database(config) as database, shared_client(config, pace=pace) as client:
         with database.reading() as conn:
             organisation = catalog.kept_organisation(conn)
@@ -152,7 +152,7 @@ def prepare(
 
 def verdict_of(run: Run) -> Verdict:
     """What this run's schema check found, in whichever process it was made."""
-    with run.database.writing() as conn:
+    with run.database.reading() as conn:
         return drift.kept(conn)
 
 
@@ -170,14 +170,15 @@ def sync_one(run: Run, entity: EntityConfig) -> EntityReport:
     """
     with run.database.connection() as conn:
         with run.database.transaction(conn):
-            entry = catalog.kept_entry(conn, LogicalName(entity.name))
+            [entry] = catalog.kept_entries(conn, [LogicalName(entity.name)])
             if entry.spec is None:
                 return _set_aside(entity, entry.fault)
             if entity.filtered:
                 return _skipped(entity, "filtered entities are synced together, by sync_related_tier")
             checkpoint.log_start(conn, entry.spec, run_id=run.run_id, now=run.organisation.server_time)
+            state = checkpoint.read(conn, entry.spec)
         try:
-            report = sync_entity(run, conn, entry.spec, strategy.choose(entry.spec, entity))
+            report = sync_entity(run, conn, entry.spec, strategy.choose(entry.spec, entity), state)
         except Exception as exc:
             _log_failure(run, entry.spec, failed(entity, exc))
             raise
@@ -202,10 +203,11 @@ def sync_related_tier(run: Run, entities: Sequence[EntityConfig]) -> list[Entity
     filtered = {LogicalName(entity.name): entity for entity in tiers(entities)[1]}
     if not filtered:
         return []
-    with run.database.writing() as conn:
-        faults = {name: entry.fault for name in filtered if (entry := catalog.kept_entry(conn, name)).spec is None}
-    aside = [_guarded(run, filtered[name]) for name in faults]
-    return aside + sync_related(run, kept_specs(run, entities), filtered.keys() - faults.keys())
+    with run.database.reading() as conn:
+        entries = dict(zip(filtered, catalog.kept_entries(conn, [*filtered]), strict=True))
+    faults = {name for name, entry in entries.items() if entry.spec is None}
+    aside = [_guarded(run, filtered[name]) for name in filtered if name in faults]
+    return aside + sync_related(run, kept_specs(run, entities), filtered.keys() - faults)
 
 
 def verify_references(run: Run, entities: Iterable[EntityConfig]) -> Findings:
@@ -221,8 +223,8 @@ def verify_references(run: Run, entities: Iterable[EntityConfig]) -> Findings:
 
 def kept_specs(run: Run, entities: Iterable[EntityConfig]) -> list[TableSpec]:
     """Tables of the entities that can be synced, as this run's validation found them."""
-    with run.database.writing() as conn:
-        entries = [catalog.kept_entry(conn, LogicalName(entity.name)) for entity in entities]
+    with run.database.reading() as conn:
+        entries = catalog.kept_entries(conn, [LogicalName(entity.name) for entity in entities])
     return [entry.spec for entry in entries if entry.spec is not None]
 
 

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from igh_sync_core.catalog import kept_entry
+from igh_sync_core.catalog import kept_entries
 from igh_sync_core.client import Client
 from igh_sync_core.config import Config, load_config
 from igh_sync_core.database import Database
@@ -101,8 +101,8 @@ def record(file: Path) -> dict[str, int]:
 
 def _columns(database: Database, entities: list[EntityConfig]) -> dict[str, tuple[Column, ...]]:
     with database.writing() as conn:
-        specs = [kept_entry(conn, LogicalName(entity.name)).spec for entity in entities]
-    return {spec.entity_set: spec.columns for spec in specs if spec}
+        entries = kept_entries(conn, [LogicalName(entity.name) for entity in entities])
+    return {entry.spec.entity_set: entry.spec.columns for entry in entries if entry.spec}
 
 
 if __name__ == "__main__":

@@ -72,14 +72,14 @@ class Store:
         sets = {spec.logical_name: spec.entity_set for spec in specs}
         entities = [EntityConfig(name, sets.get(name, f"{name}s")) for name in entries]
         with self.database.writing() as conn:
-            return drift.compare(conn, entities, Catalog(entries))
+            return drift.judge(shapes.read(conn, specs), entities, Catalog(entries))
 
     def become(self, *specs: TableSpec, language: int = ENGLISH) -> schema.Applied:
         """Judge and apply, as a run does."""
         verdict = self.judge(*specs)
         sound = [spec for spec in specs if spec.logical_name not in verdict.broken]
         with self.database.writing() as conn:
-            return schema.apply(conn, sound, language=language)
+            return schema.apply(conn, shapes.read(conn, sound), sound, language=language)
 
     def write(self, spec: TableSpec, *records: dict[str, Any] | Raw, now: datetime = NOON, new: bool = False) -> Counts:
         """One page, its choices noted, its fresh columns filled in."""

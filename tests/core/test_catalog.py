@@ -169,11 +169,11 @@ def test_an_entity_set_aside_has_no_table_until_the_next_check(database: Databas
     with database.writing() as conn:
         catalog.keep(conn, Catalog({name: Entry(spec)}), "7")
         catalog.set_aside(conn, {name: "its key changed"})
-        aside = catalog.kept_entry(conn, name)
+        [aside] = catalog.kept_entries(conn, [name])
         catalog.set_aside(conn, {})
 
         assert aside == Entry(None, "its key changed")
-        assert catalog.kept_entry(conn, name).spec == spec
+        assert catalog.kept_entries(conn, [name]) == [Entry(spec)]
         assert catalog.kept(conn, [name], "7") is not None
 
 

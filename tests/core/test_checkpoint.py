@@ -85,6 +85,7 @@ def test_the_line_of_a_killed_run_is_closed_by_the_next(conn: Connection) -> Non
     none = dict.fromkeys(["records_added", "records_updated", "records_closed", "records_unchanged", "requests"], 0)
     conn.execute(insert(LOG).values(**killed, **none))
     checkpoint.log_start(conn, SPEC, run_id="mine", now=at(1))
+    checkpoint.end_killed(conn, run_id="mine", now=at(1))
 
     [(status, ended, error), mine] = lines(conn, "status", "end_time", "error_message")
     assert (status, ended, mine) == ("failed", at(1), ("in_progress", None, None))

@@ -252,13 +252,13 @@ def test_a_kept_connection_that_died_meanwhile_is_replaced(postgres: dict[str, s
 
 def test_a_kept_connection_is_as_if_it_were_new(database: Database) -> None:
     connections = opened(database)
-    tables = entity_tables(SPEC).temporary
+    keys = entity_tables(SPEC).keys
     with database.keeping_connections():
         for _ in range(2):
             with database.connection() as conn, database.apart(conn):
-                database.create_temporary(conn, tables)
-                database.load(conn, tables[-1], ("key", "version"), [(A, 1)])
-                assert conn.execute(select(func.count()).select_from(tables[-1])).scalar_one() == 1
+                database.create_temporary(conn, keys)
+                database.load(conn, keys, ("key", "version"), [(A, 1)])
+                assert conn.execute(select(func.count()).select_from(keys)).scalar_one() == 1
 
         assert len(connections) == 1
 

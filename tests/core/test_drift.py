@@ -5,7 +5,7 @@ import json
 import pytest
 from shaping import Store, key, spec_of, text_column
 
-from igh_sync_core import drift
+from igh_sync_core import drift, shapes
 from igh_sync_core.catalog import Catalog, Entry
 from igh_sync_core.database import Database
 from igh_sync_core.drift import Severity, Verdict
@@ -204,7 +204,8 @@ def test_columns_named_like_ours_break_their_entity_alone(store: Store) -> None:
 def test_the_entity_set_in_metadata_wins_over_the_one_configured(store: Store) -> None:
     spec = spec_of(entity_set="samplecollection")
     with store.database.writing() as conn:
-        verdict = drift.compare(conn, [EntityConfig("sample", "samples")], Catalog({SAMPLE: Entry(spec)}))
+        stored = shapes.read(conn, [spec])
+    verdict = drift.judge(stored, [EntityConfig("sample", "samples")], Catalog({SAMPLE: Entry(spec)}))
 
     assert [finding.severity for finding in verdict.findings] == [WARNING, INFO]
     assert verdict.findings[0].details == {"configured": "samples", "table": "samplecollection"}

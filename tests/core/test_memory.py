@@ -9,7 +9,7 @@ COUNT_ARENAS = """
 import ctypes, sys, threading
 from igh_sync_core import memory
 if sys.argv[1] == "shared":
-    memory.share_between_threads()
+    memory.settle()
 together = threading.Barrier(8)
 def work():
     kept = [bytes(10_000) for _ in range(50)]

@@ -18,12 +18,12 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
-    insert,
     inspect,
     select,
     update,
 )
 
+from igh_sync_core import bulk
 from igh_sync_core.annotations import labels_in
 from igh_sync_core.control import OptionSetLabel
 from igh_sync_core.dialect import Instant, insert_missing
@@ -34,6 +34,9 @@ from igh_sync_core.tables import optionset_name
 
 _LABELS = OptionSetLabel.metadata.tables["_optionset"]
 _KEY = ("entity", "field", "code", "language")
+_HELD = select(*(_LABELS.c[name] for name in _KEY), _LABELS.c.label).where(
+    _LABELS.c.entity == bindparam("of"), _LABELS.c.last_seen.is_(None)
+)
 
 Key = tuple[str, str, int, int]
 Shown = dict[tuple[str, int], str]
@@ -73,7 +76,7 @@ def record(
             told[option.entity][option.entity, option.field, option.code, option.language] = option.label
     present = set(inspect(conn).get_table_names())
     for entity, labels in told.items():
-        changed = _Labels(conn, LogicalName(entity), language).become(labels, now)
+        changed = _Labels(LogicalName(entity), language).become(conn, labels, now)
         for field in sorted({field for field, _code in changed}):
             if optionset_name(field) in present:
                 _relabel(conn, field, changed)
@@ -83,35 +86,36 @@ class Choices:
     """Writer of the ``_optionset_{field}`` tables of one entity.
 
     Args:
-        conn: The entity's connection.
         spec: The entity.
         language: LCID of the labels wanted; any other language stands in where it has none.
     """
 
-    def __init__(self, conn: Connection, spec: TableSpec, language: int) -> None:
-        self._conn, self._spec = conn, spec
-        self._labels = _Labels(conn, spec.logical_name, language)
+    def __init__(self, spec: TableSpec, language: int) -> None:
+        self._spec = spec
+        self._labels = _Labels(spec.logical_name, language)
         self._noted: dict[str, set[int]] = {}
         self._annotated: Shown = {}
 
-    def note(self, batch: Batch, now: datetime) -> None:
+    def note(self, conn: Connection, batch: Batch, now: datetime) -> None:
         """Store the codes of a page that are not stored yet, and labels that only its annotations tell."""
-        changed = self._learn(batch, now)
+        if not batch.codes:
+            return
+        self._labels.load(conn)
+        changed, labels = self._learn(conn, batch, now), self._labels.shown
         # Fields and codes in one order everywhere: entities that share a field must not wait for each other in a ring.
         for field in sorted(batch.codes):
-            _relabel(self._conn, field, changed)
+            _relabel(conn, field, changed)
             noted = self._noted.setdefault(field, set())
             if missing := sorted(batch.codes[field] - noted):
-                labels = self._labels.shown
                 rows = [
                     {"code": code, "label": labels.get((field, code), str(code)), "first_seen": now} for code in missing
                 ]
-                self._conn.execute(insert_missing(self._conn, optionset_table(field)), rows)
+                conn.execute(insert_missing(conn, optionset_table(field)), rows)
                 noted.update(missing)
 
-    def _learn(self, batch: Batch, now: datetime) -> dict[tuple[str, int], tuple[str, str]]:
+    def _learn(self, conn: Connection, batch: Batch, now: datetime) -> dict[tuple[str, int], tuple[str, str]]:
         """Labels from annotations, where metadata told none of this entity; gives those that changed."""
-        if not batch.codes or self._labels.are_told:
+        if self._labels.are_told:
             return {}
         found = labels_in(self._spec, batch.column("json_response"))
         if found.items() <= self._annotated.items():
@@ -119,26 +123,27 @@ class Choices:
         self._annotated |= found
         entity = self._spec.logical_name
         labels = {(entity, field, code, UNKNOWN_LANGUAGE): label for (field, code), label in found.items()}
-        return self._labels.become(self._labels.open | labels, now)
+        return self._labels.become(conn, self._labels.open | labels, now)
 
 
 class _Labels:
-    """The labels of one entity in ``_optionset`` that hold now."""
+    """The labels of one entity in ``_optionset`` that hold now.
 
-    def __init__(self, conn: Connection, entity: LogicalName, language: int) -> None:
-        self._conn, self._language = conn, language
-        self._entity = entity
-        self._loaded: dict[Key, str] | None = None
+    Attributes:
+        open: Those labels by entity, field, code and language; empty until loaded.
+    """
 
-    @property
-    def open(self) -> dict[Key, str]:
-        """Those labels by entity, field, code and language; read once."""
-        if self._loaded is None:
-            columns = (*(_LABELS.c[name] for name in _KEY), _LABELS.c.label)
-            held = select(*columns).where(_LABELS.c.entity == self._entity, _LABELS.c.last_seen.is_(None))
-            rows = self._conn.execute(held).all()
-            self._loaded = {(entity, field, code, lcid): text for entity, field, code, lcid, text in rows}
-        return self._loaded
+    def __init__(self, entity: LogicalName, language: int) -> None:
+        self._entity, self._language = entity, language
+        self._is_loaded = False
+        self.open: dict[Key, str] = {}
+
+    def load(self, conn: Connection) -> None:
+        """Read them, the first time."""
+        if not self._is_loaded:
+            rows = conn.execute(_HELD, {"of": self._entity}).all()
+            self.open = {(entity, field, code, lcid): text for entity, field, code, lcid, text in rows}
+            self._is_loaded = True
 
     @property
     def are_told(self) -> bool:
@@ -151,16 +156,18 @@ class _Labels:
         ranked = sorted(self.open.items(), key=lambda item: (item[0][3] == self._language, -item[0][3]))
         return {(field, code): label for (_entity, field, code, _language), label in ranked if label}
 
-    def become(self, wanted: Mapping[Key, str], now: datetime) -> dict[tuple[str, int], tuple[str, str]]:
+    def become(
+        self, conn: Connection, wanted: Mapping[Key, str], now: datetime
+    ) -> dict[tuple[str, int], tuple[str, str]]:
         """Date what ended, add what began; gives old and new text of what people read otherwise now."""
+        self.load(conn)
         before, held = self.shown, self.open
         ended = [key for key, label in held.items() if wanted.get(key) != label]
         begun = {key: label for key, label in wanted.items() if held.get(key) != label}
-        self._end(ended, now)
-        if begun:
-            rows = [dict(zip(_KEY, key, strict=True)) | {"label": label} for key, label in begun.items()]
-            self._conn.execute(insert(_LABELS), [row | {"first_seen": now} for row in rows])
-        self._loaded = dict(wanted)
+        _end(conn, ended, now)
+        seen = Instant().process_bind_param(now, conn.dialect)
+        bulk.load(conn, _LABELS, (*_KEY, "label", "first_seen"), ((*key, text, seen) for key, text in begun.items()))
+        self.open = dict(wanted)
         after = self.shown
         return {
             (field, code): (old, label)
@@ -168,16 +175,15 @@ class _Labels:
             if (old := before.get((field, code), str(code))) != label
         }
 
-    def _end(self, keys: Iterable[Key], now: datetime) -> None:
-        parameters = [{f"old_{name}": part for name, part in zip(_KEY, key, strict=True)} for key in keys]
-        if not parameters:
-            return
-        same = [_LABELS.c[name] == bindparam(f"old_{name}") for name in _KEY]
-        # A label that held for less than a second never was: its dates would make an empty interval.
-        self._conn.execute(delete(_LABELS).where(*same, _LABELS.c.first_seen == now), parameters)
-        self._conn.execute(
-            update(_LABELS).where(*same, _LABELS.c.last_seen.is_(None)).values(last_seen=now), parameters
-        )
+
+def _end(conn: Connection, keys: Iterable[Key], now: datetime) -> None:
+    parameters = [{f"old_{name}": part for name, part in zip(_KEY, key, strict=True)} for key in keys]
+    if not parameters:
+        return
+    same = [_LABELS.c[name] == bindparam(f"old_{name}") for name in _KEY]
+    # A label that held for less than a second never was: its dates would make an empty interval.
+    conn.execute(delete(_LABELS).where(*same, _LABELS.c.first_seen == now), parameters)
+    conn.execute(update(_LABELS).where(*same, _LABELS.c.last_seen.is_(None)).values(last_seen=now), parameters)
 
 
 def _relabel(conn: Connection, field: str, changed: Mapping[tuple[str, int], tuple[str, str]]) -> None:

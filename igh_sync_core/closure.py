@@ -30,7 +30,6 @@ from sqlalchemy import (
     case,
     cast,
     delete,
-    exists,
     func,
     literal,
     or_,
@@ -277,4 +276,6 @@ def _is_stored(target: TableSpec) -> ColumnElement[bool]:
 def _is_stored_under(target: TableSpec, listed: ColumnElement[str]) -> ColumnElement[bool]:
     main = entity_tables(target).main
     key = main.c[target.key]
-    return exists().where(key == cast(listed, key.type), main.c.valid_to.is_(None))
+    found = select(main.c.row_id).where(key == cast(listed, key.type), main.c.valid_to.is_(None)).limit(1)
+    # Not EXISTS: of tables just filled PostgreSQL knows nothing yet, and would go through all open rows for each id.
+    return found.scalar_subquery().is_not(None)

@@ -1,6 +1,6 @@
 """The database: connections and transactions, for SQLite and PostgreSQL alike.
 
-A connection serves one entity at a time; temporary tables are gone when it is given back. SQLite has one writer at a
+A connection serves one entity at a time, with temporary tables that nobody else sees. SQLite has one writer at a
 time, so transactions of one process queue here fairly instead of polling the file's lock.
 """
 
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, event, func, select
+from sqlalchemy import Connection, Table, delete, event, func, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
@@ -81,25 +81,26 @@ class Database:
         with store_errors(), self.engine.connect() as conn:
             try:
                 yield conn
-                self._drop_temporary(conn)
             except BaseException:
                 if not (conn.closed or conn.invalidated):
                     conn.invalidate()  # nobody else is to find what a fault left in it
                 raise
 
-    def create_temporary(self, conn: Connection, table: Table) -> None:
-        """Make a temporary table, which is gone when the connection is given back."""
+    def empty_temporary(self, conn: Connection, table: Table) -> None:
+        """See that a temporary table of this connection is there and empty.
+
+        Whoever had the connection before may have left it, or another of that name: one is made only where it must be.
+        """
+        kept: dict[str, Table] = conn.info.setdefault(_TEMPORARY, {})
+        if kept.get(table.name) is table:
+            conn.execute(delete(table))
+            return
+        if table.name in kept:
+            conn.execute(DropTable(kept.pop(table.name)))
         conn.execute(CreateTable(table))
         for index in table.indexes:
             conn.execute(CreateIndex(index))
-        conn.info.setdefault(_TEMPORARY, []).append(table)
-
-    def _drop_temporary(self, conn: Connection) -> None:
-        if tables := conn.info.get(_TEMPORARY):
-            with self.apart(conn):
-                for table in tables:
-                    conn.execute(DropTable(table, if_exists=True))
-            del conn.info[_TEMPORARY]
+        kept[table.name] = table
 
     @contextlib.contextmanager
     def transaction(self, conn: Connection) -> Iterator[None]:

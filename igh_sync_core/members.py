@@ -10,12 +10,14 @@ import msgspec
 from sqlalchemy import Connection
 
 from igh_sync_core import checkpoint
+from igh_sync_core.choices import Choices
 from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
 from igh_sync_core.errors import SyncError
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.report import Counts, EntityReport
+from igh_sync_core.rows import RowCodec
 from igh_sync_core.run import Run
 from igh_sync_core.strategy import Strategy
 from igh_sync_core.tables import entity_tables
@@ -32,6 +34,8 @@ class RelatedTable:
         spec: The table; it exists and fits.
 
     Attributes:
+        codec: Decoder of its records.
+        choices: Writer of their choices.
         channel: Its line for records.
         keys_channel: Its line for keys alone, whose pages are never too big to be full ones.
         counts: What was written.
@@ -43,6 +47,8 @@ class RelatedTable:
     def __init__(self, run: Run, spec: TableSpec) -> None:
         self.run, self.spec = run, spec
         self.tables = entity_tables(spec)
+        self.codec = RowCodec(spec, run.database.kind)
+        self.choices = Choices(spec, run.organisation.language)
         self.channel = run.open_channel(spec)
         self.keys_channel = run.client.channel(spec.logical_name, page_size=run.page_size)
         self.counts = Counts()

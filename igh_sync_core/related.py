@@ -19,7 +19,6 @@ from http import HTTPStatus
 from msgspec import Raw
 
 from igh_sync_core import checkpoint, closure
-from igh_sync_core.choices import Choices
 from igh_sync_core.client import Channel, Fetched
 from igh_sync_core.errors import RequestRejected, SyncError
 from igh_sync_core.keeping_up import keep_up
@@ -29,7 +28,6 @@ from igh_sync_core.model import LogicalName, TableSpec
 from igh_sync_core.odata import MAX_URL, entity_url, id_batches, in_filter
 from igh_sync_core.relations import Relation, relations_of
 from igh_sync_core.report import Counts, EntityReport
-from igh_sync_core.rows import RowCodec
 from igh_sync_core.run import WORKBENCH, Progress, Run
 
 TABLES_AT_ONCE = 4
@@ -112,14 +110,12 @@ def _note_references(run: Run, relations: Sequence[Relation], tables: Sequence[R
 def _fetch(table: RelatedTable) -> None:
     """Ask for every listed id of one table, and store what comes."""
     with table.stage() as stage:
-        codec = RowCodec(table.spec, table.run.database.kind)
-        choices = Choices(stage.conn, table.spec, table.run.organisation.language)
         root = table.run.client.config.api_root
         address = partial(_address, root, table.spec)
         batches = id_batches(_wanted(stage), url_room=MAX_URL - len(address([])))
         for answer in _several_at_once(partial(_ask, table.channel, address), batches):
             with WORKBENCH:
-                _store(stage, answer, codec, choices)
+                _store(stage, answer)
             table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=False))
 
 
@@ -170,13 +166,13 @@ def _is_too_much(exc: RequestRejected) -> bool:
     return exc.status == HTTPStatus.REQUEST_URI_TOO_LONG or exc.code in _TOO_MANY_CODES
 
 
-def _store(stage: Stage, answer: Answer, codec: RowCodec, choices: Choices) -> None:
+def _store(stage: Stage, answer: Answer) -> None:
     """One batch, one transaction: its records, the list of wanted ids, and the checkpoint."""
     table, now = stage.table, stage.table.sync_time(answer.fetched)
-    batch = codec.decode(answer.records)
+    batch = table.codec.decode(answer.records)
     missing = sorted({*answer.ids}.difference(batch.keys))
     with stage.committing() as state:
-        choices.note(batch, now)
+        table.choices.note(stage.conn, batch, now)
         write = stage.history.write_new if stage.history.is_empty else stage.history.write
         counts = write(batch, now) + Counts(closed=_close_missing(stage, missing, now))
         closure.settle(stage.conn, table.spec, came=batch.keys, missing=missing)

@@ -1,4 +1,4 @@
-"""What arrives, laid beside the stored versions: temporary tables, gone when the connection is given back.
+"""What arrives, laid beside the stored versions: temporary tables of the entity's connection.
 
 Everything here runs inside the caller's transaction.
 """
@@ -6,7 +6,7 @@ Everything here runs inside the caller's transaction.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete
+from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DataError
 
 from igh_sync_core.database import Database
@@ -16,7 +16,7 @@ from igh_sync_core.tables import EntityTables, raw_name
 
 
 class Staging:
-    """The temporary tables of one entity, made when they are first needed.
+    """The temporary tables of one entity.
 
     Args:
         database: Where they are kept.
@@ -26,16 +26,10 @@ class Staging:
 
     def __init__(self, database: Database, conn: Connection, tables: EntityTables) -> None:
         self._database, self._conn, self._tables = database, conn, tables
-        self._made: set[Table] = set()
 
-    def empty(self, *temporary: Table) -> None:
-        """Make temporary tables on first use; empty those that are there already."""
-        for table in temporary:
-            if table in self._made:
-                self._conn.execute(delete(table))
-            else:
-                self._database.create_temporary(self._conn, table)
-                self._made.add(table)
+    def empty(self, table: Table) -> None:
+        """See that one of the temporary tables is there and empty."""
+        self._database.empty_temporary(self._conn, table)
 
     def hold(self, batch: Batch) -> None:
         """Stage one page, replacing the one before: its records and their chosen options.
@@ -65,6 +59,6 @@ class Staging:
     def list_keys(self, keys: Iterable[tuple[str, int | None]], *, anew: bool = False) -> None:
         """Add pairs of key and version number to the list of keys; *anew* empties it first."""
         table = self._tables.keys
-        if anew or table not in self._made:
+        if anew:
             self.empty(table)
         self._database.load(self._conn, table, ("key", "version"), keys)

@@ -68,7 +68,7 @@ class _EntitySync:
         self._root = run.client.config.api_root
         self._tables = entity_tables(spec)
         self._codec = RowCodec(spec, run.database.kind)
-        self._choices = Choices(conn, spec, run.organisation.language)
+        self._choices = Choices(spec, run.organisation.language)
         fresh = frozenset(filter(None, state.fresh_columns.split(",")))
         self._history = History(run.database, conn, self._tables, fresh=fresh)
         self._is_long = state.overlap_due  # nobody knows how many pages a baseline before a kill had
@@ -206,7 +206,7 @@ class _EntitySync:
         """One page's records; a page without any costs nothing, unless its emptiness tells what is absent."""
         if not len(batch) and read.kind is not ReadKind.SNAPSHOT:
             return Counts()
-        self._choices.note(batch, now)
+        self._choices.note(self._conn, batch, now)
         write = self._history.write_new if read.kind is ReadKind.FIRST else self._history.write
         return write(batch, now)
 

@@ -6,7 +6,7 @@ The layout is the table contract of the README, "Reading the tables". Nothing he
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -121,15 +121,15 @@ def entity_tables(spec: TableSpec) -> EntityTables:
     if taken:
         msg = f"{spec.logical_name}: the columns {sorted(taken)} collide with columns kept for the history"
         raise SchemaError(msg)
-    metadata, temporary = MetaData(), MetaData()
-    key = next(column for column in spec.columns if column.name == spec.key)
+    metadata = MetaData()
+    closing, picks, keys = _lists(next(column.kind for column in spec.columns if column.name == spec.key))
     return EntityTables(
         spec=spec,
         main=_main(spec, metadata),
-        stage=_stage(spec, temporary),
-        closing=_closing(temporary, key),
-        picks=Table("_picks", temporary, _c("key", _type(key)), _c("field", Text()), _c("code", Integer()), **_TEMP),
-        keys=Table("_keys", temporary, _c("key", _type(key), index=True), _c("version", BigInteger()), **_TEMP),
+        stage=_stage(spec),
+        closing=closing,
+        picks=picks,
+        keys=keys,
         junctions={column.name: _junction(spec, column.name, metadata) for column in spec.multiselects},
     )
 
@@ -188,10 +188,10 @@ def _record_columns(spec: TableSpec, type_of: Callable[[Property], TypeEngine[An
     ]
 
 
-def _stage(spec: TableSpec, metadata: MetaData) -> Table:
+def _stage(spec: TableSpec) -> Table:
     return Table(
         "_stage",
-        metadata,
+        MetaData(),
         *_record_columns(spec, _staged_type),
         _c("json_response", _document()),
         *(_c(raw_name(column.name), Text()) for column in spec.multiselects),
@@ -199,15 +199,16 @@ def _stage(spec: TableSpec, metadata: MetaData) -> Table:
     )
 
 
-def _closing(metadata: MetaData, key: Property) -> Table:
-    return Table(
-        "_closing",
-        metadata,
-        _c("row_id", BigInteger()),
-        _c("key", _type(key)),
-        _c("boundary", Instant()),
-        _c("reason", Text()),
-        **_TEMP,
+@cache
+def _lists(kind: Kind) -> tuple[Table, Table, Table]:
+    """``_closing``, ``_picks`` and ``_keys``; the same ones for every entity whose key is of that kind."""
+    sqlite, postgres = KINDS[kind]
+    key, metadata = sqlite.with_variant(postgres, "postgresql"), MetaData()
+    closing = (_c("row_id", BigInteger()), _c("key", key), _c("boundary", Instant()), _c("reason", Text()))
+    return (
+        Table("_closing", metadata, *closing, **_TEMP),
+        Table("_picks", metadata, _c("key", key), _c("field", Text()), _c("code", Integer()), **_TEMP),
+        Table("_keys", metadata, _c("key", key, index=True), _c("version", BigInteger()), **_TEMP),
     )
 
 

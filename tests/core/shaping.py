@@ -87,7 +87,7 @@ class Store:
         with self.database.connection() as conn, self.database.transaction(conn):
             fresh = frozenset(filter(None, checkpoint.read(conn, spec).fresh_columns.split(",")))
             history = History(self.database, conn, entity_tables(spec), fresh=fresh)
-            Choices(conn, spec, ENGLISH).note(batch, now)
+            Choices(spec, ENGLISH).note(conn, batch, now)
             return (history.write_new if new else history.write)(batch, now)
 
     def begin(self, spec: TableSpec) -> None:

@@ -196,7 +196,7 @@ def test_entities_that_share_a_field_do_not_wait_for_each_other_in_a_ring(ready:
                 numbers = range(page * 20, page * 20 + 20)[:: 1 if number % 2 else -1]
                 rows = [chosen(spec, code) for code in numbers]
                 with ready.transaction(conn):
-                    Choices(conn, spec, 1033).note(codec.decode(rows), NOON)
+                    Choices(spec, 1033).note(conn, codec.decode(rows), NOON)
 
     in_threads([lambda number=number: note(number) for number in range(THREADS)])
 
@@ -256,7 +256,7 @@ def test_a_kept_connection_is_as_if_it_were_new(database: Database) -> None:
     with database.keeping_connections():
         for _ in range(2):
             with database.connection() as conn, database.apart(conn):
-                database.create_temporary(conn, keys)
+                database.empty_temporary(conn, keys)
                 database.load(conn, keys, ("key", "version"), [(A, 1)])
                 assert conn.execute(select(func.count()).select_from(keys)).scalar_one() == 1
 

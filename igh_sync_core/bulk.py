@@ -10,13 +10,15 @@ from typing import Any
 
 import psycopg
 from psycopg import sql as pg
-from sqlalchemy import Connection, Table, insert
+from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
 from igh_sync_core.driver import driver_errors
 
 _ROWS_TOGETHER, _VALUES_TOGETHER = 50, 10_000
 """Rows and values of one INSERT at most, in SQLite; a prepared statement grows with them."""
+
+_QUOTES = sqlite_dialect.dialect().identifier_preparer
 
 
 def load(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -33,10 +35,8 @@ def _insert_all(conn: Connection, table: Table, columns: Sequence[str], rows: It
     After each statement the driver must get Python's lock back, which takes milliseconds while another thread
     computes; and all the while no other thread can write to the file.
     """
-    one = _insert_text(table, tuple(columns))
-    head, _values, group = one.rpartition(" VALUES ")
     together = max(1, min(_ROWS_TOGETHER, _VALUES_TOGETHER // len(columns)))
-    many = f"{head} VALUES {', '.join([group] * together)}"
+    one, many = _insert_text(table, tuple(columns), 1), _insert_text(table, tuple(columns), together)
     cursor, remaining = conn.connection.cursor(), iter(rows)
     try:
         with driver_errors(conn, one):
@@ -48,8 +48,10 @@ def _insert_all(conn: Connection, table: Table, columns: Sequence[str], rows: It
 
 
 @lru_cache(maxsize=1024)
-def _insert_text(table: Table, columns: tuple[str, ...]) -> str:
-    return str(insert(table).compile(dialect=sqlite_dialect.dialect(), column_keys=list(columns)))
+def _insert_text(table: Table, columns: tuple[str, ...], rows: int) -> str:
+    names = ", ".join(_QUOTES.format_column(table.c[name]) for name in columns)
+    group = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {_QUOTES.format_table(table)} ({names}) VALUES {', '.join([group] * rows)}"  # noqa: S608 - quoted
 
 
 def _copy(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

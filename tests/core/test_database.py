@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from copies import Copy, entities
 from msgspec import Raw
-from sqlalchemy import event, func, insert, select, text
+from sqlalchemy import Column, Integer, MetaData, Table, event, func, insert, select, text
 from test_versions import NOON, SPEC, A, loading, record
 
 from igh_sync_core import lock
@@ -263,6 +263,14 @@ def test_a_kept_connection_is_as_if_it_were_new(database: Database) -> None:
         assert len(connections) == 1
 
 
+def test_a_temporary_table_of_another_shape_makes_way(database: Database) -> None:
+    other = Table("_keys", MetaData(), Column("id", Integer), prefixes=["TEMPORARY"])
+    with database.connection() as conn, database.apart(conn):
+        for table, column in ((entity_tables(SPEC).keys, "key"), (other, "id"), (entity_tables(SPEC).keys, "key")):
+            database.empty_temporary(conn, table)
+            assert conn.execute(select(table.c[column])).all() == []
+
+
 def test_a_connection_that_met_a_fault_is_not_kept(database: Database) -> None:
     connections = opened(database)
     with database.keeping_connections():
@@ -279,6 +287,13 @@ def test_any_number_of_rows_is_loaded_whole(database: Database, count: int) -> N
     with database.writing() as conn:
         database.load(conn, SEEN, ("entity_name", "key"), some(count))
         assert sorted(conn.scalars(select(SEEN.c.key))) == sorted(key for _entity, key in some(count))
+
+
+def test_values_go_into_the_columns_named_in_whatever_order(database: Database) -> None:
+    create_control_tables(database)
+    with database.writing() as conn:
+        database.load(conn, SEEN, ("key", "entity_name"), [(A, "samples")])
+        assert conn.execute(select(SEEN.c.entity_name, SEEN.c.key)).all() == [("samples", A)]
 
 
 def test_to_look_at_a_file_gives_up_no_lock_on_it(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from copies import Copy, entities
 from msgspec import Raw
-from sqlalchemy import Column, Integer, MetaData, Table, event, func, insert, select, text
+from sqlalchemy import MetaData, Table, event, func, insert, select, text
 from test_versions import NOON, SPEC, A, loading, record
 
 from igh_sync_core import lock
@@ -264,7 +265,7 @@ def test_a_kept_connection_is_as_if_it_were_new(database: Database) -> None:
 
 
 def test_a_temporary_table_of_another_shape_makes_way(database: Database) -> None:
-    other = Table("_keys", MetaData(), Column("id", Integer), prefixes=["TEMPORARY"])
+    other = Table("_keys", MetaData(), sa.Column("id", sa.Integer), prefixes=["TEMPORARY"])
     with database.connection() as conn, database.apart(conn):
         for table, column in ((entity_tables(SPEC).keys, "key"), (other, "id"), (entity_tables(SPEC).keys, "key")):
             database.empty_temporary(conn, table)

@@ -145,11 +145,14 @@ class Channel:
         with stack:
             yield read_chunks(response, url, abandoned)
 
-    def pages(self, *urls: str, track_changes: bool = False, annotations: bool = True) -> Iterator[Fetched]:
+    def pages(
+        self, *urls: str, at_once: int = 1, track_changes: bool = False, annotations: bool = True
+    ) -> Iterator[Fetched]:
         """Pages of a query in order, one fetched ahead; the read is complete only when the iterator ends by itself.
 
         Args:
-            urls: A query, or a delta link as the server gave it; or several queries, asked at once, see ``read_ahead``.
+            urls: A query, or a delta link as the server gave it; or several queries, see ``read_ahead``.
+            at_once: How many of them are under way at most.
             track_changes: Ask for a delta link with the last page.
             annotations: Ask for labels and lookup targets.
 
@@ -157,7 +160,7 @@ class Channel:
             SyncError: As ``get``; also a page without records, a link astray or a link seen before.
         """
         wish = partial(odata.prefer, annotations=annotations, track_changes=track_changes)
-        return read_ahead(partial(self._page, wish), Trail(self._sender.root, urls), urls)
+        return read_ahead(partial(self._page, wish), Trail(self._sender.root, urls), urls, at_once=at_once)
 
     def _page(self, wish: Callable[..., str], url: str, abandoned: Event) -> Fetched:
         reply = self._sender.retrying(partial(self._sized, wish, url, abandoned), abandoned)

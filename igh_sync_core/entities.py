@@ -42,7 +42,7 @@ class EntityConfig:
         filtered: Copy only records that other copied records point at.
         description: For people.
         strategy: One of ``STRATEGIES`` to override the choice made from metadata; None to let it decide.
-        ranges: In how many ranges of ``createdon`` the table is read whole, at once; 1 for page after page.
+        ranges: Ranges of ``createdon`` asked for at once when the table is read whole; 1 for page after page.
     """
 
     name: str

@@ -22,6 +22,7 @@ from igh_sync_core.estimate import Pages, ids_per_request
 from igh_sync_core.feeds import Feed, FeedKind
 from igh_sync_core.forecast import Forecast
 from igh_sync_core.model import LogicalName, Organisation, TableSpec
+from igh_sync_core.ranges import PIECES
 from igh_sync_core.relations import Relation
 from igh_sync_core.schema import Work
 from igh_sync_core.shapes import Stored
@@ -103,7 +104,8 @@ class Oracle:
     def _complete(self, told: Forecast, spec: TableSpec, read: Read, *, ranges: int) -> Forecast:
         rows = self.totals.get(spec.logical_name)
         # As if the ranges were equal; the oldest and the newest record tell where they lie.
-        pages = Pages(self.client, spec, self.page_size).count(*[ceil((rows or 0) / ranges)] * ranges)
+        chains = ranges * PIECES if ranges > 1 else 1
+        pages = Pages(self.client, spec, self.page_size).count(*[ceil((rows or 0) / chains)] * chains)
         cutting = _OLDEST_AND_NEWEST if ranges > 1 else 0
         requests = pages + cutting + (self._afterwards(spec, rows, pages) if read.track_changes else 0)
         is_whole = rows is not None and not read.is_resumed

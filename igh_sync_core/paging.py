@@ -1,6 +1,7 @@
 """Follows a chain of pages: byte for byte, never astray, one page ahead of the caller."""
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
@@ -66,11 +67,14 @@ class Trail:
         return link
 
 
-def read_ahead(fetch: Callable[[str, Event], Fetched], trail: Trail, starts: Sequence[str]) -> Iterator[Fetched]:
+def read_ahead(
+    fetch: Callable[[str, Event], Fetched], trail: Trail, starts: Sequence[str], *, at_once: int = 1
+) -> Iterator[Fetched]:
     """Pages in order; while the caller works on one, the next is under way in a thread.
 
-    Several chains are read at once, each in its own order. A page's next link then names all that is still to be read
-    once the page is stored, an address a line: none only on the very last page.
+    Several chains may be read at once, each in its own order; where one ends, the next that waits begins. A page's next
+    link then names all that is still to be read once the page is stored, an address a line: none only on the very last
+    page.
 
     The threads end with the generator, however that ends: an unwanted request stops at its next wait or chunk.
 
@@ -78,10 +82,12 @@ def read_ahead(fetch: Callable[[str, Event], Fetched], trail: Trail, starts: Seq
         fetch: Gets one page; told by the event that nobody wants it any more.
         trail: Judges each next link.
         starts: Address of each chain's first page.
+        at_once: Chains under way at most.
     """
     abandoned = Event()
     todo = dict(enumerate(starts))
-    pool = ThreadPoolExecutor(len(todo), thread_name_prefix="next-page")
+    waiting = deque(todo)
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="next-page")
 
     def ask(link: str) -> Future[Fetched]:
         # In a copy of the caller's context, so that log records of the thread belong to the caller's run.
@@ -95,14 +101,17 @@ def read_ahead(fetch: Callable[[str, Event], Fetched], trail: Trail, starts: Seq
     try:
         # Nothing can be done before the only chain's first page, and mostly it is the last one, too.
         begin = fetch_here if len(todo) == 1 else ask
-        under_way = {begin(link): chain for chain, link in todo.items()}
+        under_way = {begin(todo[chain]): chain for chain in (waiting.popleft() for _ in starts[:at_once])}
         while under_way:
             future = next(iter(wait(under_way, return_when=FIRST_COMPLETED).done))
             chain, fetched = under_way.pop(future), future.result()
             del todo[chain], future
             if link := trail.follow(fetched.page.next_link):
                 todo[chain] = link
-                under_way[ask(link)] = chain
+            elif waiting:
+                chain = waiting.popleft()
+            if chain in todo:
+                under_way[ask(todo[chain])] = chain
             yield _with_next(fetched, "\n".join(todo.values()) or None)
     finally:
         abandoned.set()

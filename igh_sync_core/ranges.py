@@ -2,8 +2,9 @@
 
 One chain can only be as fast as one page follows the other. The ranges are half open and cover every time, and records
 without a time belong to the first; ``createdon`` never changes, so no record moves between them while they are read.
-They are of equal length in time, not in rows. The watermark is that of the page that came first; chains that were asked
-a moment earlier are covered by the overlap of the next read (law 2).
+They are of equal length in time, not in rows; so that a busy time holds up nothing there are more of them than are read
+at once. The watermark is that of the page that came first; chains that were asked a moment earlier are covered by the
+overlap of the next read (law 2).
 """
 
 from dataclasses import replace
@@ -14,9 +15,13 @@ import msgspec
 from msgspec import Struct
 
 from igh_sync_core.client import Channel
+from igh_sync_core.errors import RequestRejected
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import datetime_literal, entity_url, parse_page
 from igh_sync_core.strategy import Plan, Read, as_one, in_ranges
+
+PIECES = 4
+"""Ranges for each that is read at a time."""
 
 _WHEN = "createdon"
 
@@ -28,17 +33,26 @@ class _Created(Struct):
 def spread(channel: Channel, spec: TableSpec, plan: Plan, read: Read, *, api_root: str) -> Read:
     """The same read, in ranges where the plan says so and it begins anew; two small requests tell how to cut.
 
+    Where the server refuses to tell the oldest or the newest record the read stays one chain.
+
     Raises:
-        SourceError: The oldest or the newest record cannot be asked for.
+        SourceError: The server is away, or does not know us.
     """
     if plan.ranges <= 1 or not read.is_complete or read.is_resumed:
         return read
-    oldest, newest = (_created(channel, spec, api_root, order) for order in ("asc", "desc"))
+    try:
+        oldest, newest = (_created(channel, spec, api_root, order) for order in ("asc", "desc"))
+    except RequestRejected as exc:
+        return _with_reason(read, f"to order by {_WHEN} was refused ({exc.code or exc.status}); read in one chain")
     if oldest is None or newest is None:
         return read
-    wheres = _conditions(oldest, newest, plan.ranges)
+    wheres = _conditions(oldest, newest, plan.ranges * PIECES)
     url = as_one(entity_url(api_root, spec.entity_set, where=where) for where in wheres)
-    return replace(read, url=url, reason="; ".join(filter(None, (read.reason, in_ranges(len(wheres))))))
+    return replace(_with_reason(read, in_ranges(plan.ranges)), url=url)
+
+
+def _with_reason(read: Read, reason: str) -> Read:
+    return replace(read, reason="; ".join(filter(None, (read.reason, reason))))
 
 
 def _created(channel: Channel, spec: TableSpec, api_root: str, order: str) -> datetime | None:

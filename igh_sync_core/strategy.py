@@ -42,7 +42,7 @@ class Plan(Struct, frozen=True):
     Attributes:
         strategy: Where its changes come from.
         reason: Why.
-        ranges: In how many ranges of ``createdon`` a complete read is done at once; 1 for none.
+        ranges: How many ranges of ``createdon`` a complete read asks for at once; 1 for none.
     """
 
     strategy: Strategy
@@ -113,7 +113,7 @@ def choose(spec: TableSpec, entity: EntityConfig) -> Plan:
 
 def in_ranges(count: int) -> str:
     """What people read of a read in ranges."""
-    return f"in {count} ranges of createdon at once"
+    return f"in ranges of createdon, {count} at once"
 
 
 def as_one(addresses: Iterable[str]) -> str:

@@ -150,7 +150,7 @@ class _EntitySync:
         if read.kind is ReadKind.FIRST and not read.is_resumed and self._is_filled():
             read = replace(read, kind=ReadKind.SNAPSHOT)
         is_first_page = not read.is_resumed
-        for fetched in self.channel.pages(*read.starts, track_changes=read.track_changes):
+        for fetched in self.channel.pages(*read.starts, at_once=self.plan.ranges, track_changes=read.track_changes):
             state = self._begun(read, fetched) if is_first_page else self._state.model_copy()
             with WORKBENCH:
                 self._store(read, fetched, state, is_first_page=is_first_page)

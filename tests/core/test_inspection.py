@@ -85,7 +85,7 @@ def test_a_read_in_ranges_is_foretold(copy: Copy) -> None:
     [done] = copy.sync().entities
 
     assert (told.rows, told.requests) == (done.added, done.requests)
-    assert "in 4 ranges of createdon at once" in told.reason
+    assert "in ranges of createdon, 4 at once" in told.reason
 
 
 def test_pages_that_grow_too_big_are_foretold_smaller(tmp_path: Path) -> None:

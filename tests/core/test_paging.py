@@ -103,7 +103,7 @@ class TestSeveralChains:
         starts = [f"{ROOT}{chain}-1" for chain in "abc"]
         left: list[set[str]] = []
         seen: dict[str, list[str]] = {"a": [], "b": [], "c": []}
-        for fetched in read_ahead(fetch, Trail(ROOT, starts), starts):
+        for fetched in read_ahead(fetch, Trail(ROOT, starts), starts, at_once=len(starts)):
             chain, number = bytes(fetched.page.value[0]).decode().rpartition("/")[2].split("-")
             seen[chain].append(number)
             left.append(set((fetched.page.next_link or "").splitlines()))
@@ -114,13 +114,33 @@ class TestSeveralChains:
         assert {f"{ROOT}{chain}-1" for chain in "abc"} - left[0] != set()
         assert len(left[0]) == 3
 
+    def test_no_more_than_wished_are_under_way_and_the_others_follow(self) -> None:
+        busy: set[str] = set()
+        most: list[int] = []
+
+        def fetch(url: str, _abandoned: threading.Event) -> Fetched:
+            busy.add(url)
+            most.append(len(busy))
+            time.sleep(0.01)
+            busy.discard(url)
+            following = f"{url[:-1]}2" if url.endswith("1") else None
+            return Fetched(Page([Raw(url.encode())], following), None, 0)
+
+        starts = [f"{ROOT}{chain}-1" for chain in "abcde"]
+        pages = list(read_ahead(fetch, Trail(ROOT, starts), starts, at_once=2))
+
+        assert len(pages) == 10
+        assert max(most) == 2
+        assert [len((one.page.next_link or "").splitlines()) for one in (pages[0], pages[-2])] == [5, 1]
+        assert pages[-1].page.next_link is None
+
     def test_none_of_them_may_lead_into_another(self) -> None:
         def fetch(_url: str, _abandoned: threading.Event) -> Fetched:
             return Fetched(Page([], f"{ROOT}b-1"), None, 0)
 
         starts = [f"{ROOT}a-1", f"{ROOT}b-1"]
         with pytest.raises(ProtocolViolation, match="back to a page already read"):
-            list(read_ahead(fetch, Trail(ROOT, starts), starts))
+            list(read_ahead(fetch, Trail(ROOT, starts), starts, at_once=len(starts)))
 
 
 class Plain(httpx.BaseTransport):

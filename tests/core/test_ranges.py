@@ -10,6 +10,7 @@ from msgspec import structs
 
 from igh_sync_core.errors import SyncError
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, TableSpec
+from igh_sync_core.ranges import PIECES
 from igh_sync_core.run import Progress
 from igh_sync_core.sandbox import health_organisation
 from igh_sync_core.strategy import choose
@@ -58,8 +59,8 @@ def test_the_copy_is_that_of_a_read_page_after_page(
     report = copy.sync_one(page_size=10)
 
     assert everything(copy) == whole
-    assert len(filters(copy)) == ranges
-    assert f"in {ranges} ranges of createdon" in report.reason
+    assert len(filters(copy)) == ranges * PIECES
+    assert f"in ranges of createdon, {ranges} at once" in report.reason
     state = copy.state(TABLE)
     assert (state.state, state.next_link, state.records_count) == ("completed", None, len(whole))
     copy.organisation.clock.advance(60)
@@ -81,7 +82,7 @@ def test_a_read_cut_short_goes_on_in_every_range(
 
     assert not copy.sync(page_size=10, on_page=on_page).success
     left = (copy.state(TABLE).next_link or "").splitlines()
-    assert 1 <= len(left) <= 4
+    assert 1 <= len(left) <= 4 * PIECES
     report = copy.sync_one(page_size=10)
     assert everything(copy) == whole
     assert "goes on after its last stored page" in report.reason
@@ -120,6 +121,19 @@ def test_an_empty_table_and_one_of_a_single_moment_need_no_ranges(database_setti
     copy.organisation.delete("vin_clinicaltrial", kept)
     assert copy.sync_one(reconcile=True).closed == 1
     assert filters(copy) == set()
+
+
+def test_a_server_that_refuses_the_order_is_read_in_one_chain(
+    database_settings: dict[str, str], whole: list[tuple[str, ...]]
+) -> None:
+    copy = a_copy(database_settings, 4)
+    copy.sandbox.refuse_order_by("vin_clinicaltrial")
+    report = copy.sync_one()
+
+    assert everything(copy) == whole
+    assert filters(copy) == set()
+    assert "to order by createdon was refused" in report.reason
+    assert "read in one chain" in report.reason
 
 
 def test_change_tracking_allows_no_ranges() -> None:

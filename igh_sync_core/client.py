@@ -92,7 +92,7 @@ class Client:
             page_size: Rows per page at most; 5000 is the server's own limit.
             row_bytes: Size of a record as expected, so that the first page already is of a good size; 0 if unknown.
         """
-        return Channel(self._sender, label, PageSize(page_size, body_bytes=self._pace.body_bytes, row_bytes=row_bytes))
+        return Channel(self._sender, label, PageSize(page_size, page_bytes=self._pace.page_bytes, row_bytes=row_bytes))
 
 
 class Channel:
@@ -108,6 +108,11 @@ class Channel:
         self._size = size
         self._lock = Lock()
         self.requests = 0
+
+    @property
+    def page_rows(self) -> int:
+        """Rows that the next page is asked to have."""
+        return self._size.current
 
     def get(self, url: str, *, prefer: str = "") -> Reply:
         """One whole reply, retried while the server is busy or away.
@@ -166,7 +171,7 @@ class Channel:
         reply = self._sender.retrying(partial(self._sized, wish, url, abandoned), abandoned)
         size_bytes = len(reply.body)
         page = odata.parse_page(reply.body)
-        self._size.settle(size_bytes)
+        self._size.settle(size_bytes, len(page.value))
         log.debug("page read", extra={"entity": self._label, "rows": len(page.value), "size_bytes": size_bytes})
         return Fetched(page, reply.server_date, size_bytes)
 

@@ -92,6 +92,9 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     _keep_log(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA temp_store = FILE")
+    # Per connection, and every connection fills its own in time: what the files hold is cached by the system anyway.
+    connection.execute("PRAGMA cache_size = -1000")
+    connection.execute("PRAGMA temp.cache_size = -250")
 
 
 def _is_busy(exc: BaseException) -> bool:

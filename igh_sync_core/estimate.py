@@ -59,8 +59,13 @@ class Pages:
 
     def __init__(self, client: Client, spec: TableSpec, page_size: int) -> None:
         self._client, self._spec = client, spec
-        self._size = PageSize(page_size, body_bytes=Pace.body_bytes, row_bytes=row_bytes(spec))
+        self._size = PageSize(page_size, page_bytes=Pace.page_bytes, row_bytes=row_bytes(spec))
         self._record_bytes: float | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows that the next page is asked to have."""
+        return self._size.current
 
     def count(self, *reads: int) -> int:
         """Pages that reads of so many rows each come in, one at least each; their size goes on from one to the next.
@@ -80,7 +85,7 @@ class Pages:
         return pages
 
     def _came(self, rows: int) -> int:
-        self._size.settle(round(rows * self._bytes_of_a_record()))
+        self._size.settle(round(rows * self._bytes_of_a_record()), rows)
         return rows
 
     def _bytes_of_a_record(self) -> float:

@@ -2,6 +2,7 @@
 
 glibc gives each thread a part of memory of its own (an "arena") and takes nothing back from it for other threads. With
 a page of two megabytes under way in each of a dozen threads, most of what the process holds would be such leftovers.
+Blocks as large as a page go back to the system at once, as long as the limit for that is not left to glibc.
 Source: https://man7.org/linux/man-pages/man3/mallopt.3.html
 
 Python looks for reference cycles whenever 700 more objects were made than freed, and every so often through everything
@@ -14,8 +15,9 @@ import gc
 import platform
 from functools import cache
 
-_M_ARENA_MAX = -8
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _ARENAS = 2
+_BLOCK_BYTES = 256 * 1024
 _OBJECTS_BETWEEN_LOOKS = 20_000
 
 
@@ -28,7 +30,9 @@ def settle() -> None:
     not at all, goes on so.
     """
     if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, _ARENAS)
+        libc.mallopt(_M_MMAP_THRESHOLD, _BLOCK_BYTES)
     young, *older = gc.get_threshold()
     if 0 < young < _OBJECTS_BETWEEN_LOOKS:
         gc.set_threshold(_OBJECTS_BETWEEN_LOOKS, *older)

@@ -178,12 +178,13 @@ def in_filter(column: str, ids: Iterable[str]) -> str:
     return f"Microsoft.Dynamics.CRM.In(PropertyName='{name}',PropertyValues=[{values}])"
 
 
-def id_batches(ids: Iterable[str], *, url_room: int) -> Iterator[list[str]]:
+def id_batches(ids: Iterable[str], *, url_room: int, most: int = MAX_CONDITIONS) -> Iterator[list[str]]:
     """Split ids into lists that each fit one ``in_filter``, as large as may be.
 
     Args:
         ids: Consumed once; order is kept.
         url_room: Characters left for them: ``MAX_URL`` less the address built with an empty list.
+        most: Ids of one list at most.
 
     Raises:
         ValueError: There is no room for even one.
@@ -195,7 +196,7 @@ def id_batches(ids: Iterable[str], *, url_room: int) -> Iterator[list[str]]:
         if size > url_room:
             message = f"no room for an id of {size} characters in the {url_room} left"
             raise ValueError(message)
-        if used + size > url_room or len(batch) == MAX_CONDITIONS:
+        if used + size > url_room or len(batch) >= min(most, MAX_CONDITIONS):
             yield batch
             batch, used = [], 0
         batch.append(value)

@@ -181,10 +181,10 @@ class Oracle:
                 return 1
 
     def _id_requests(self, spec: TableSpec, ids: int) -> int:
-        """Requests for so many records by id: each names as many as it can, and may be answered in several pages."""
-        room = ids_per_request(spec, self.api_root)
-        reads = [min(room, ids - at) for at in range(0, ids, room)]
-        return Pages(self.client, spec, self.page_size).count(*reads)
+        """Requests for so many records by id: each names as many as a page should hold."""
+        pages = Pages(self.client, spec, self.page_size)
+        room = min(ids_per_request(spec, self.api_root), pages.rows)
+        return pages.count(*(min(room, ids - at) for at in range(0, ids, room)))
 
     def _changes(self, spec: TableSpec, feed: Feed, members: int) -> str:
         """Where the changes of what is stored come from."""

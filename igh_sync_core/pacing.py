@@ -23,6 +23,9 @@ MAX_WIDTH = 52
 _CLEAN_REPLIES = 10
 _CLEAN_PAGES = 8
 _SMALLEST_PAGE = 50
+_OBJECT_BYTES = 250
+"""What a record takes in memory beside its text, so that pages of many small records are no heavier than others."""
+_TOLERANCE = 1.25
 _THROTTLED = 429
 
 
@@ -36,7 +39,7 @@ class Pace:
         first_attempts: The same while the server has never answered: a wrong address should fail soon.
         longest_wait_s: Ceiling of the growing waits between tries, where the server names none.
         width: Requests at once before the server gives a hint of its own.
-        body_bytes: Size of a page's body above which smaller pages are asked for.
+        page_bytes: Size that pages should have, as text and objects.
         clock: Seconds, only ever forward.
         wait: Sleep that ends early when the event is set.
         turnstile: A further place that each request holds, such as one shared by several machines.
@@ -47,7 +50,7 @@ class Pace:
     first_attempts: int = 3
     longest_wait_s: float = 60.0
     width: int = 8
-    body_bytes: int = 2_000_000
+    page_bytes: int = 1_800_000
     clock: Callable[[], float] = time.monotonic
     wait: Callable[[Event, float], object] = Event.wait
     turnstile: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -127,33 +130,52 @@ class Gate:
 
 
 class PageSize:
-    """Rows per page: halves when pages are too slow or too big, and grows back slowly."""
+    """Rows per page: as many as make a page of the right size, and fewer for a while where pages are too slow.
 
-    def __init__(self, rows: int, *, body_bytes: int, row_bytes: int = 0) -> None:
+    Args:
+        rows: At most so many.
+        page_bytes: The right size.
+        row_bytes: Size of a record as expected; 0 where pages begin with as many rows as may be.
+    """
+
+    def __init__(self, rows: int, *, page_bytes: int, row_bytes: int = 0) -> None:
         self._most = max(1, min(rows, MAX_PAGE_SIZE))
-        self._body_bytes = body_bytes
+        self._page_bytes = page_bytes
         self._lock = Lock()
         self._clean = 0
-        self.current = self._most
-        if row_bytes:
-            self.current = min(self._most, max(_SMALLEST_PAGE, body_bytes // row_bytes))
+        self._is_slow = False
+        self.current = self._within(page_bytes // (row_bytes + _OBJECT_BYTES)) if row_bytes else self._most
 
     def shrink(self) -> None:
         """Ask for half as many rows from now on."""
         with self._lock:
-            self.current = max(min(_SMALLEST_PAGE, self._most), self.current // 2)
-            self._clean = 0
+            self.current = self._within(self.current // 2)
+            self._clean, self._is_slow = 0, True
 
-    def settle(self, size_bytes: int) -> None:
-        """Learn from a page that came: shrink after a big one, grow after a stretch of pages with room for more."""
-        if size_bytes > self._body_bytes:
-            self.shrink()
-            return
+    def settle(self, body_bytes: int, rows: int) -> None:
+        """Learn from a page that came: how many rows like these make a page of the right size.
+
+        A page that came out a little too big or too small changes nothing, so that sizes come to rest.
+        """
+        size_bytes = body_bytes + _OBJECT_BYTES * rows
+        fitting = self._within(self._page_bytes * rows // max(1, size_bytes))
         with self._lock:
             self._clean += 1
-            if self._clean >= _CLEAN_PAGES and size_bytes * 5 // 4 <= self._body_bytes:
-                self.current = min(self._most, self.current + max(1, self.current // 4))
-                self._clean = 0
+            if size_bytes > self._page_bytes * _TOLERANCE:
+                self.current = min(self.current, fitting)
+            elif rows >= self.current and size_bytes * _TOLERANCE < self._page_bytes:
+                self._grow(fitting)
+
+    def _grow(self, fitting: int) -> None:
+        """Twofold at most, since the next rows may be larger; slowly where pages were too slow."""
+        if not self._is_slow:
+            self.current = min(fitting, self.current * 2)
+        elif self._clean >= _CLEAN_PAGES:
+            self.current = min(fitting, self.current + max(1, self.current // 4))
+            self._clean = 0
+
+    def _within(self, rows: int) -> int:
+        return min(self._most, max(_SMALLEST_PAGE, rows))
 
 
 class Patience:

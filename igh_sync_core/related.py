@@ -112,7 +112,9 @@ def _fetch(table: RelatedTable) -> None:
     with table.stage() as stage:
         root = table.run.client.config.api_root
         address = partial(_address, root, table.spec)
-        batches = id_batches(_wanted(stage), url_room=MAX_URL - len(address([])))
+        room = MAX_URL - len(address([]))
+        # As many as one page holds: a second page would only be asked for once the first is here.
+        batches = id_batches(_wanted(stage), url_room=room, most=table.ids_at_once)
         for answer in _several_at_once(partial(_ask, table.channel, address), batches):
             with WORKBENCH:
                 _store(stage, answer)
@@ -136,13 +138,13 @@ def _address(root: str, spec: TableSpec, ids: Iterable[str]) -> str:
 
 
 def _several_at_once(ask: Callable[[Sequence[str]], Answer], batches: Iterable[list[str]]) -> Iterator[Answer]:
-    """Answers in the order of the batches, a few ahead of the caller and no more."""
+    """Answers in the order of the batches; while the caller works on one, the next is under way."""
     pool = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="ids")
     under_way: deque[Future[Answer]] = deque()
     try:
         for batch in batches:
             under_way.append(pool.submit(copy_context().run, ask, batch))
-            if len(under_way) > BATCHES_AT_ONCE:
+            if len(under_way) == BATCHES_AT_ONCE:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()

@@ -15,7 +15,7 @@ While one is written another is decoded; a third would only wait for Python's lo
 many tables can be read at once without holding the rows of them all.
 """
 
-_COLUMN_BYTES = 60
+_COLUMN_BYTES = 100
 _RECORD_BYTES = 100
 
 

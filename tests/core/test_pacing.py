@@ -8,6 +8,7 @@ from wires import ROOT, SLOW, URL, Entra, Feed, Time, busy, channel_to, config, 
 
 from igh_sync_core.client import Channel, Client, Pace
 from igh_sync_core.errors import SourceUnavailable
+from igh_sync_core.pacing import PageSize
 
 
 class TestPageSize:
@@ -40,6 +41,7 @@ class TestPageSize:
 
     def test_it_grows_back_slowly_and_never_above_what_was_asked(self) -> None:
         feed = Feed(pages=80)
+        feed.bytes_per_row = 1
         feed.queue = [httpx.Response(500, json=SLOW), httpx.Response(500, json=SLOW)]
         with channel_to(feed, page_size=1_000) as (channel, _):
             numbers(channel)
@@ -52,11 +54,27 @@ class TestPageSize:
     def test_big_bodies_shrink_it_and_it_stays_where_they_fit(self) -> None:
         feed = Feed(pages=40)
         feed.bytes_per_row = 20
-        with channel_to(feed, pace=Time().pace(body_bytes=20_000)) as (channel, _):
+        with channel_to(feed, pace=Time().pace(page_bytes=290_000)) as (channel, _):
             numbers(channel)
 
-        assert feed.sizes[:5] == [5000, 2500, 1250, 625, 625]
-        assert feed.sizes[-1] == 976  # 1,220 would be too big again
+        assert feed.sizes[0] == 5000
+        assert set(feed.sizes[3:]) == {feed.sizes[3]}, "it comes to rest"
+        assert 950 <= feed.sizes[3] <= 1050  # some 40 bytes of text each, and 250 as objects
+
+    def test_records_smaller_than_expected_grow_it_twofold_at_most(self) -> None:
+        size = PageSize(5_000, page_bytes=1_000_000, row_bytes=9_750)
+        sizes = [size.current]
+        for _page in range(5):
+            size.settle(size.current * 1_250, size.current)
+            sizes.append(size.current)
+
+        assert sizes == [100, 200, 400, 666, 666, 666]
+        size.settle(3 * 100, 3)
+        assert size.current == 666, "a short page tells little of the next"
+        size.settle(666 * 1_500, 666)
+        assert size.current == 666, "a little too big"
+        size.settle(666 * 4_750, 666)
+        assert size.current == 200
 
     @pytest.mark.parametrize(("asked", "used"), [(9_999, 5_000), (500, 500), (0, 1)])
     def test_the_servers_limit_holds(self, asked: int, used: int) -> None:

@@ -109,7 +109,11 @@ SLOW = {"error": {"code": "0x80044151", "message": "SQL timeout expired."}}
 
 
 class Feed:
-    """Serves numbered pages of one record each, keeps what arrived, and first answers what is queued."""
+    """Serves numbered pages, keeps what arrived, and first answers what is queued.
+
+    Attributes:
+        bytes_per_row: Length of a text in each of as many records as are asked for; 0 for one record a page.
+    """
 
     def __init__(self, pages: int = 3) -> None:
         self.pages = pages
@@ -126,8 +130,8 @@ class Feed:
                 raise answer
             return answer
         number = int(request.url.params.get("$skiptoken", "1"))
-        pad = "x" * (self.bytes_per_row * self.sizes[-1] if self.bytes_per_row else 0)
-        page: dict[str, object] = {"value": [{"n": number, "pad": pad}]}
+        record, count = {"n": number, "pad": "x" * self.bytes_per_row}, self.sizes[-1] if self.bytes_per_row else 1
+        page: dict[str, object] = {"value": [record] * count}
         if number < self.pages:
             page["@odata.nextLink"] = f"{URL}&$skiptoken={number + 1}"
         reply = httpx.Response(200, headers={"Date": DATE}, json=page)

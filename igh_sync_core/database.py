@@ -5,26 +5,21 @@ time, so transactions of one process queue here fairly instead of polling the fi
 """
 
 import contextlib
-import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, event, func, select
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 
-from igh_sync_core import bulk
+from igh_sync_core import bulk, driver
 from igh_sync_core.config import Config
+from igh_sync_core.driver import store_errors
 from igh_sync_core.engines import APART, open_engine
-from igh_sync_core.errors import StoreError, StoreUnavailable
 
 _QUEUE = 7_021_953
 """Number of the advisory lock that those who make tables queue at; any number nobody else uses."""
-
-_LASTING = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_TOOBIG", "53100", "42")
-"""Starts of error names and SQLSTATEs that drivers count as operational, but that waiting does not mend."""
 
 _TEMPORARY = "igh_sync_temporary"
 _writers: dict[str, threading.RLock] = {}
@@ -93,7 +88,7 @@ class Database:
         """
         kept: dict[str, Table] = conn.info.setdefault(_TEMPORARY, {})
         if kept.get(table.name) is table:
-            conn.execute(delete(table))
+            self._empty(conn, table)
             return
         if table.name in kept:
             conn.execute(DropTable(kept.pop(table.name)))
@@ -101,6 +96,13 @@ class Database:
         for index in table.indexes:
             conn.execute(CreateIndex(index))
         kept[table.name] = table
+
+    def _empty(self, conn: Connection, table: Table) -> None:
+        if self.is_postgres:
+            # Not DELETE: nobody clears the deleted rows of a temporary table away, and each pass would read them all.
+            driver.execute(conn, f"TRUNCATE {conn.dialect.identifier_preparer.format_table(table)}")
+        else:
+            conn.execute(delete(table))
 
     @contextlib.contextmanager
     def transaction(self, conn: Connection) -> Iterator[None]:
@@ -158,39 +160,3 @@ class Database:
 def _writer_lock(url: str) -> threading.RLock:
     with _writers_guard:
         return _writers.setdefault(url, threading.RLock())
-
-
-@contextlib.contextmanager
-def store_errors() -> Iterator[None]:
-    """Turn what the driver raises inside into an error of ours, without the statement and its values.
-
-    Raises:
-        StoreUnavailable: The database cannot be reached, or is locked.
-        StoreError: It refused a statement.
-    """
-    try:
-        yield
-    except DBAPIError as exc:
-        if _may_pass(exc):
-            msg = f"the database is not available: {_first_line(exc)}"
-            raise StoreUnavailable(msg) from exc
-        msg = f"the database refused a statement: {_first_line(exc)}"
-        raise StoreError(msg) from exc
-
-
-def _may_pass(exc: DBAPIError) -> bool:
-    """Whether the same may work later: a lost connection or a lock, not a full disk or a file that is read-only."""
-    if exc.connection_invalidated or isinstance(exc, InterfaceError):
-        return True
-    code = getattr(exc.orig, "sqlstate", None) or getattr(exc.orig, "sqlite_errorname", None) or ""
-    return isinstance(exc, OperationalError) and not code.startswith(_LASTING)
-
-
-def _first_line(exc: DBAPIError) -> str:
-    """What the driver says, without the statement and its values (no row contents in errors)."""
-    if not exc.orig:
-        return type(exc).__name__
-    line = str(exc.orig).strip().partition("\n")[0]
-    # Class 22 of SQLSTATE is about values, and quotes them: invalid input syntax for type uuid: "..."
-    is_about_value = (getattr(exc.orig, "sqlstate", None) or "").startswith("22")
-    return re.sub(r':? ".*"', "", line) if is_about_value else line

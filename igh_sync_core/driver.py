@@ -1,13 +1,19 @@
-"""Statements that go to the driver past SQLAlchemy: those so small, and so many, that its machinery would be the cost.
+"""The border to the driver: statements that go to it past SQLAlchemy, and what its errors become.
 
-Everything here runs on the caller's connection. What fails is told as SQLAlchemy tells it.
+Those that go past it are so small, and so many, that SQLAlchemy's machinery would be the cost.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from igh_sync_core.errors import StoreError, StoreUnavailable
+
+_LASTING = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_TOOBIG", "53100", "42")
+"""Starts of error names and SQLSTATEs that drivers count as operational, but that waiting does not mend."""
 
 
 def execute(conn: Connection, statement: str) -> None:
@@ -21,6 +27,39 @@ def execute(conn: Connection, statement: str) -> None:
 
 
 @contextlib.contextmanager
+def attempt(conn: Connection) -> Iterator[None]:
+    """Inside a transaction: undo what is done in the block, and no more, where it fails.
+
+    Raises:
+        StoreUnavailable: The connection is lost.
+        StoreError: The database has given up the whole transaction, as on a full disk.
+    """
+    with store_errors():
+        execute(conn, "SAVEPOINT attempt")
+    try:
+        yield
+    except BaseException:
+        if _is_taken_back(conn):
+            raise
+        # Nothing may be done in this transaction any more, so the first error must not pass for one that was undone.
+        with store_errors():
+            raise
+    with store_errors():
+        execute(conn, "RELEASE SAVEPOINT attempt")
+
+
+def _is_taken_back(conn: Connection) -> bool:
+    if conn.invalidated:
+        return False
+    try:
+        execute(conn, "ROLLBACK TO SAVEPOINT attempt")
+        execute(conn, "RELEASE SAVEPOINT attempt")
+    except DBAPIError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
 def driver_errors(conn: Connection, statement: str) -> Iterator[None]:
     """SQLAlchemy's errors in place of the driver's, as for statements that go through SQLAlchemy."""
     base = conn.dialect.loaded_dbapi.Error
@@ -31,15 +70,36 @@ def driver_errors(conn: Connection, statement: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def attempt(conn: Connection) -> Iterator[None]:
-    """Inside a transaction: undo what is done in the block, and no more, where it fails."""
-    execute(conn, "SAVEPOINT attempt")
+def store_errors() -> Iterator[None]:
+    """Turn what the driver raises inside into an error of ours, without the statement and its values.
+
+    Raises:
+        StoreUnavailable: The database cannot be reached, or is locked.
+        StoreError: It refused a statement.
+    """
     try:
         yield
-    except BaseException:
-        # Where the connection is lost the server has undone it all, and the first error is the one to tell.
-        with contextlib.suppress(DBAPIError):
-            execute(conn, "ROLLBACK TO SAVEPOINT attempt")
-            execute(conn, "RELEASE SAVEPOINT attempt")
-        raise
-    execute(conn, "RELEASE SAVEPOINT attempt")
+    except DBAPIError as exc:
+        if _may_pass(exc):
+            msg = f"the database is not available: {_first_line(exc)}"
+            raise StoreUnavailable(msg) from exc
+        msg = f"the database refused a statement: {_first_line(exc)}"
+        raise StoreError(msg) from exc
+
+
+def _may_pass(exc: DBAPIError) -> bool:
+    """Whether the same may work later: a lost connection or a lock, not a full disk or a file that is read-only."""
+    if exc.connection_invalidated or isinstance(exc, InterfaceError):
+        return True
+    code = getattr(exc.orig, "sqlstate", None) or getattr(exc.orig, "sqlite_errorname", None) or ""
+    return isinstance(exc, OperationalError) and not code.startswith(_LASTING)
+
+
+def _first_line(exc: DBAPIError) -> str:
+    """What the driver says, without the statement and its values (no row contents in errors)."""
+    if not exc.orig:
+        return type(exc).__name__
+    line = str(exc.orig).strip().partition("\n")[0]
+    # Class 22 of SQLSTATE is about values, and quotes them: invalid input syntax for type uuid: "..."
+    is_about_value = (getattr(exc.orig, "sqlstate", None) or "").startswith("22")
+    return re.sub(r':? ".*"', "", line) if is_about_value else line

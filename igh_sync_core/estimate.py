@@ -62,11 +62,6 @@ class Pages:
         self._size = PageSize(page_size, page_bytes=Pace.page_bytes, row_bytes=row_bytes(spec))
         self._record_bytes: float | None = None
 
-    @property
-    def rows(self) -> int:
-        """Rows that the next page is asked to have."""
-        return self._size.current
-
     def count(self, *reads: int) -> int:
         """Pages that reads of so many rows each come in, one at least each; their size goes on from one to the next.
 
@@ -74,6 +69,15 @@ class Pages:
             SourceUnavailable: The environment does not answer.
         """
         return sum(self._count(rows, is_last=at == len(reads)) for at, rows in enumerate(reads, start=1))
+
+    def count_batches(self, ids: int, *, most: int) -> int:
+        """Pages that so many records come in when they are asked by id, at most so many at a time."""
+        pages = 0
+        while ids > 0:
+            batch = min(ids, most, self._size.current)
+            pages += self._count(batch, is_last=False)
+            ids -= batch
+        return pages
 
     def _count(self, left: int, *, is_last: bool) -> int:
         pages = 1

@@ -31,8 +31,9 @@ from sqlalchemy import (
 
 from igh_sync_core import catalog
 from igh_sync_core.config import Config
-from igh_sync_core.database import Database, store_errors
+from igh_sync_core.database import Database
 from igh_sync_core.dialect import insert_missing
+from igh_sync_core.driver import store_errors
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import ConfigError
 from igh_sync_core.model import LogicalName, TableSpec

@@ -18,9 +18,10 @@ from igh_sync_core.catalog import Catalog
 from igh_sync_core.client import Client
 from igh_sync_core.config import Config
 from igh_sync_core.control import CONTROL
-from igh_sync_core.database import Database, store_errors
+from igh_sync_core.database import Database
 from igh_sync_core.discovery import Hints
 from igh_sync_core.drift import Verdict
+from igh_sync_core.driver import store_errors
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import RequestRejected
 from igh_sync_core.estimate import count_records

@@ -37,7 +37,6 @@ class RelatedTable:
         codec: Decoder of its records.
         choices: Writer of their choices.
         channel: Its line for records.
-        ids_at_once: Records that one query by id asks for.
         keys_channel: Its line for keys alone, whose pages are never too big to be full ones.
         counts: What was written.
         is_tracked: Whether a key feed tells its deletions; false once the server has refused one.
@@ -51,7 +50,6 @@ class RelatedTable:
         self.codec = RowCodec(spec, run.database.kind)
         self.choices = Choices(spec, run.organisation.language)
         self.channel = run.open_channel(spec)
-        self.ids_at_once = self.channel.page_rows
         self.keys_channel = run.client.channel(spec.logical_name, page_size=run.page_size)
         self.counts = Counts()
         self.is_tracked = spec.is_tracked

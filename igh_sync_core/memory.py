@@ -5,8 +5,8 @@ a page of two megabytes under way in each of a dozen threads, most of what the p
 Blocks as large as a page go back to the system at once, as long as the limit for that is not left to glibc.
 Source: https://man7.org/linux/man-pages/man3/mallopt.3.html
 
-Python looks for reference cycles whenever 700 more objects were made than freed, and every so often through everything
-there is. A page is tens of thousands of objects that cycles have no part in.
+Python looks for reference cycles whenever some hundreds more objects were made than freed, and every so often through
+everything there is. A page is tens of thousands of objects that cycles have no part in.
 Source: https://docs.python.org/3/library/gc.html#gc.set_threshold
 """
 

@@ -5,7 +5,7 @@ Source: https://learn.microsoft.com/power-apps/developer/data-platform/webapi/qu
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import NewType
 from urllib.parse import quote
@@ -178,13 +178,15 @@ def in_filter(column: str, ids: Iterable[str]) -> str:
     return f"Microsoft.Dynamics.CRM.In(PropertyName='{name}',PropertyValues=[{values}])"
 
 
-def id_batches(ids: Iterable[str], *, url_room: int, most: int = MAX_CONDITIONS) -> Iterator[list[str]]:
+def id_batches(
+    ids: Iterable[str], *, url_room: int, most: Callable[[], int] = lambda: MAX_CONDITIONS
+) -> Iterator[list[str]]:
     """Split ids into lists that each fit one ``in_filter``, as large as may be.
 
     Args:
         ids: Consumed once; order is kept.
         url_room: Characters left for them: ``MAX_URL`` less the address built with an empty list.
-        most: Ids of one list at most.
+        most: Gives the ids of the next list at most.
 
     Raises:
         ValueError: There is no room for even one.
@@ -196,7 +198,7 @@ def id_batches(ids: Iterable[str], *, url_room: int, most: int = MAX_CONDITIONS)
         if size > url_room:
             message = f"no room for an id of {size} characters in the {url_room} left"
             raise ValueError(message)
-        if used + size > url_room or len(batch) >= min(most, MAX_CONDITIONS):
+        if used + size > url_room or len(batch) >= min(most(), MAX_CONDITIONS):
             yield batch
             batch, used = [], 0
         batch.append(value)

@@ -104,7 +104,7 @@ class Oracle:
     def _complete(self, told: Forecast, spec: TableSpec, read: Read, *, ranges: int) -> Forecast:
         rows = self.totals.get(spec.logical_name)
         # As if the ranges were equal; the oldest and the newest record tell where they lie.
-        chains = ranges * PIECES if ranges > 1 else 1
+        chains = ranges * PIECES if ranges > 1 and rows != 0 else 1
         pages = Pages(self.client, spec, self.page_size).count(*[ceil((rows or 0) / chains)] * chains)
         cutting = _OLDEST_AND_NEWEST if ranges > 1 else 0
         requests = pages + cutting + (self._afterwards(spec, rows, pages) if read.track_changes else 0)
@@ -183,8 +183,7 @@ class Oracle:
     def _id_requests(self, spec: TableSpec, ids: int) -> int:
         """Requests for so many records by id: each names as many as a page should hold."""
         pages = Pages(self.client, spec, self.page_size)
-        room = min(ids_per_request(spec, self.api_root), pages.rows)
-        return pages.count(*(min(room, ids - at) for at in range(0, ids, room)))
+        return pages.count_batches(ids, most=ids_per_request(spec, self.api_root))
 
     def _changes(self, spec: TableSpec, feed: Feed, members: int) -> str:
         """Where the changes of what is stored come from."""

@@ -114,7 +114,7 @@ def _fetch(table: RelatedTable) -> None:
         address = partial(_address, root, table.spec)
         room = MAX_URL - len(address([]))
         # As many as one page holds: a second page would only be asked for once the first is here.
-        batches = id_batches(_wanted(stage), url_room=room, most=table.ids_at_once)
+        batches = id_batches(_wanted(stage), url_room=room, most=lambda: table.channel.page_rows)
         for answer in _several_at_once(partial(_ask, table.channel, address), batches):
             with WORKBENCH:
                 _store(stage, answer)

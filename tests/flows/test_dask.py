@@ -1,5 +1,8 @@
 """The same flow on a Dask cluster of two processes: tasks share nothing but names, and the copy is equal."""
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 from prefect_dask import DaskTaskRunner
 from prefect_processes import PrefectServer
@@ -14,6 +17,12 @@ pytestmark = [
     # Dask leaves sockets and files of its own to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_for_other_tests() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.mark.usefixtures("dataverse")

@@ -54,26 +54,35 @@ def test_a_connection_lost_in_an_attempt_is_told_as_lost(postgres_url: str, *, i
     config = Config("https://org.crm.dynamics.com", "", "", "", postgres_connection_string=postgres_url)
     database, other = Database(config), Database(config)
 
-    def lose() -> None:
+    def lose(conn: Connection) -> None:
+        with attempt(conn):
+            kick(other)
+            conn.execute(select(1))
+
+    def write() -> None:
         with database.writing() as conn:
             if is_before:
                 kick(other)
-            with attempt(conn):
-                kick(other)
-                conn.execute(select(1))
+            try:
+                lose(conn)
+            except StoreUnavailable:
+                told.append("in the attempt")
+                raise
 
+    told: list[str] = []
     with pytest.raises(StoreUnavailable):
-        lose()
+        write()
+    assert told, "a caller that catches refusals must not take it for one"
 
 
 def test_a_transaction_that_the_database_gave_up_is_not_carried_on(database: Database) -> None:
     """As SQLite does by itself on a full disk; what follows would be committed statement by statement."""
     create_control_tables(database)
 
-    def give_up() -> None:
-        with database.writing() as conn, attempt(conn):
+    def give_up(conn: Connection) -> None:
+        with attempt(conn):
             execute(conn, "ROLLBACK")
             conn.execute(NO_TABLE)
 
-    with pytest.raises(StoreError):
-        give_up()
+    with database.connection() as conn, database.apart(conn), pytest.raises(StoreError):
+        give_up(conn)

@@ -88,6 +88,17 @@ def test_a_read_in_ranges_is_foretold(copy: Copy) -> None:
     assert "in ranges of createdon, 4 at once" in told.reason
 
 
+def test_an_empty_table_has_no_ranges_to_foretell(copy: Copy) -> None:
+    [trial] = entities("vin_clinicaltrial")
+    copy.selection = [replace(trial, strategy="modifiedon", ranges=4)]
+    for key in copy.organisation.keys("vin_clinicaltrial"):
+        copy.organisation.delete("vin_clinicaltrial", key)
+    [told] = plan(copy).entities
+    [done] = copy.sync().entities
+
+    assert (told.rows, told.requests) == (0, done.requests)
+
+
 def test_pages_that_grow_too_big_are_foretold_smaller(tmp_path: Path) -> None:
     copy = Copy(health_organisation(20_000), {"sqlite_db_path": str(tmp_path / "copy.db")}, entities("vin_candidate"))
     [told] = plan(copy).entities

@@ -33,3 +33,12 @@ def test_threads_share_two_arenas_of_the_c_library(tmp_path: Path) -> None:
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)  # noqa: S603 - our own command
 
     assert arenas("shared") <= 2 < arenas("apart")
+
+
+@pytest.mark.parametrize(("before", "after"), [(700, 20_000), (0, 0), (50_000, 50_000)])
+def test_cycles_are_looked_for_more_rarely_never_more_often(before: int, after: int) -> None:
+    settling = "from igh_sync_core import memory; memory.settle(); print(*gc.get_threshold())"
+    code = f"import gc; gc.set_threshold({before}); {settling}"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own command
+
+    assert int(told.split()[0]) == after

@@ -142,6 +142,15 @@ class TestBatches:
         assert [value for batch in batches for value in batch] == ids
         assert [len(batch) for batch in batches[:-1]] == [limit] * (len(batches) - 1)
 
+    def test_batches_are_as_large_as_wished_at_the_time(self) -> None:
+        ids = [f"{n:08x}-0000-4000-8000-000000000000" for n in range(10)]
+        sizes: list[int] = []
+        batches = id_batches(ids, url_room=MAX_URL, most=lambda: 5 if sizes else 3)
+        while batch := next(batches, None):
+            sizes.append(len(batch))
+
+        assert sizes == [3, 5, 2]
+
     def test_a_full_batch_fits_the_address(self) -> None:
         columns = [f"column_{n:03}" for n in range(1_500)]
         empty = entity_url(ROOT, "accounts", select=columns, where=in_filter("accountid", []))

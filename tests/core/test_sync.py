@@ -354,6 +354,20 @@ def test_a_refused_page_link_restarts_the_read_and_loses_nothing(copy_of: Callab
     assert set(current(copy, TRACKED)) == set(copy.organisation.keys(TRACKED))
 
 
+def test_a_run_closes_the_lines_that_killed_ones_left_open(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync()
+    with copy.database.writing() as conn:
+        conn.exec_driver_sql("UPDATE _sync_log SET status = 'in_progress', end_time = NULL, run_id = 'killed'")
+
+    copy.sync()
+    query = "SELECT status, end_time, error_message FROM _sync_log WHERE run_id = 'killed'"
+    [(status, ended, error)] = copy.rows_of(query)
+    assert status == "failed"
+    assert ended is not None
+    assert "the run ended before this entity did" in error
+
+
 # Refusals and faults
 
 

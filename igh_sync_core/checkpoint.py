@@ -5,11 +5,27 @@ together (law 1).
 """
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Text, bindparam, cast, delete, exists, func, insert, inspect, literal, select, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    inspect,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.sql import ColumnElement
 
 from igh_sync_core.control import SyncLog, SyncSeen, SyncState
+from igh_sync_core.driver import Prepared
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.report import EntityReport
@@ -103,13 +119,18 @@ _LOG_DEFAULTS = {
 
 def count_open(conn: Connection, tables: EntityTables) -> int:
     """Number of current rows."""
+    return int(_open_versions.rows(conn, tables)[0][0])
+
+
+@Prepared
+def _open_versions(tables: EntityTables) -> Select[Any]:
     main = tables.main
-    return conn.execute(select(func.count()).select_from(main).where(main.c.valid_to.is_(None))).scalar_one()
+    return select(func.count()).select_from(main).where(main.c.valid_to.is_(None))
 
 
 def note_seen(conn: Connection, tables: EntityTables) -> None:
-    """Remember the staged keys as met by the complete read in progress."""
-    entity, key = tables.spec.entity_set, tables.stage.c[tables.spec.key]
+    """Remember the keys on the temporary list, see ``Staging.list_keys``, as met by the complete read in progress."""
+    entity, key = tables.spec.entity_set, tables.keys.c.key
     seen = exists().where(_SEEN.c.entity_name == entity, _SEEN.c.key == cast(key, Text))
     staged = select(literal(entity), cast(key, Text)).where(~seen)
     conn.execute(insert(_SEEN).from_select(["entity_name", "key"], staged))

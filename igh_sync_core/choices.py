@@ -25,11 +25,11 @@ from sqlalchemy import (
 
 from igh_sync_core import bulk
 from igh_sync_core.annotations import labels_in
+from igh_sync_core.batch import Batch
 from igh_sync_core.control import OptionSetLabel
 from igh_sync_core.dialect import Instant, insert_missing
 from igh_sync_core.metadata.options import UNKNOWN_LANGUAGE
 from igh_sync_core.model import LogicalName, Option, TableSpec
-from igh_sync_core.rows import Batch
 from igh_sync_core.tables import optionset_name
 
 _LABELS = OptionSetLabel.metadata.tables["_optionset"]
@@ -98,7 +98,7 @@ class Choices:
 
     def note(self, conn: Connection, batch: Batch, now: datetime) -> None:
         """Store the codes of a page that are not stored yet, and labels that only its annotations tell."""
-        if not batch.codes:
+        if not (len(batch) and batch.codes):
             return
         self._labels.load(conn)
         changed, labels = self._learn(conn, batch, now), self._labels.shown

@@ -1,9 +1,11 @@
 """Expressions that SQLite and PostgreSQL spell differently; everything else is plain SQLAlchemy."""
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import TIMESTAMP, Connection, Dialect, Table, Text, TypeDecorator, literal
+import msgspec
+from sqlalchemy import TIMESTAMP, Boolean, Connection, Dialect, Table, Text, TypeDecorator, bindparam, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
@@ -11,6 +13,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
+_SECOND = timedelta(seconds=1)
 TEXT_FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -26,16 +29,26 @@ class Instant(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - SQLAlchemy's contract
         """Cut to whole seconds of UTC."""
-        if value is None:
-            return None
-        whole = value.astimezone(UTC).replace(microsecond=0)
-        return whole if dialect.name == "postgresql" else whole.strftime(TEXT_FORM)
+        return None if value is None else stored_instant(value, dialect.name)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401
         """Give an aware datetime on both engines."""
         if value is None:
             return None
         return value.astimezone(UTC) if dialect.name == "postgresql" else parse_instant(value)
+
+
+def stored_instant(value: datetime, engine: str) -> Any:  # noqa: ANN401 - text or datetime, by engine
+    """A time as the driver takes it, cut to whole seconds of UTC."""
+    whole = value.astimezone(UTC).replace(microsecond=0)
+    return whole if engine == "postgresql" else whole.strftime(TEXT_FORM)
+
+
+def second_after(value: Any) -> Any:  # noqa: ANN401
+    """A stored time plus one second, as the driver gives and takes it."""
+    if isinstance(value, datetime):
+        return value + _SECOND
+    return stored_instant(parse_instant(value) + _SECOND, "sqlite")
 
 
 def parse_instant(text: str) -> datetime:
@@ -70,6 +83,24 @@ class json_member(FunctionElement[Any]):  # noqa: N801
 
     type = Text()
     inherit_cache = True
+
+
+class one_of(FunctionElement[bool]):  # noqa: N801
+    """Whether a column holds one of many values; built by :func:`is_one_of`."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+def is_one_of(column: ColumnElement[Any], name: str) -> one_of:
+    """Whether *column* holds one of the values that the parameter *name* lists, however many; see :func:`listed`."""
+    kind = postgresql.ARRAY(column.type).with_variant(Text(), "sqlite")
+    return one_of(column, bindparam(name, type_=kind))
+
+
+def listed(engine: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - a list, or JSON text for SQLite
+    """Values as the driver takes them for a parameter of :func:`is_one_of`."""
+    return list(values) if engine == "postgresql" else msgspec.json.encode(values).decode()
 
 
 def member_of(document: ColumnElement[Any], name: str) -> json_member:
@@ -123,6 +154,18 @@ def _json_member(element: json_member, compiler: SQLCompiler, **options: Any) ->
 def _json_member_sqlite(element: json_member, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
     document, _name, path = element.clauses
     return f"json_extract({compiler.process(document, **options)}, {compiler.process(path, **options)})"
+
+
+@compiles(one_of)
+def _one_of(element: one_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} = ANY({values})"
+
+
+@compiles(one_of, "sqlite")
+def _one_of_sqlite(element: one_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 - compiled clauses
 
 
 def insert_missing(conn: Connection, table: Table) -> Any:  # noqa: ANN401 - one of two classes of equal interface

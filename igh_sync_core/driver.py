@@ -5,12 +5,18 @@ Those that go past it are so small, and so many, that SQLAlchemy's machinery wou
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.sql import ClauseElement
 
 from igh_sync_core.errors import StoreError, StoreUnavailable
+
+T = TypeVar("T", bound=Hashable)
 
 _LASTING = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_TOOBIG", "53100", "42")
 """Starts of error names and SQLSTATEs that drivers count as operational, but that waiting does not mend."""
@@ -24,6 +30,58 @@ def execute(conn: Connection, statement: str) -> None:
     """
     with driver_errors(conn, statement), contextlib.closing(conn.connection.cursor()) as cursor:
         cursor.execute(statement)
+
+
+class Prepared(Generic[T]):
+    """A statement that SQLAlchemy builds and spells once for each table and engine; a decorator of what builds it.
+
+    Parameters are values of the driver's own types, as are those in the rows that come.
+
+    Args:
+        build: Makes the statement for whatever it is about; equal arguments share a statement.
+    """
+
+    def __init__(self, build: Callable[[T], ClauseElement]) -> None:
+        self._build = build
+        self._spelled = lru_cache(maxsize=1024)(self._spell)
+
+    def rows(self, conn: Connection, about: T, **parameters: Any) -> list[Any]:  # noqa: ANN401 - any driver's values
+        """All rows that a query gives, as tuples.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: The driver's refusal.
+        """
+        text, values = self._filled(conn, about, parameters)
+        with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
+            cursor.execute(text, values)
+            return list(cursor.fetchall())
+
+    def execute(self, conn: Connection, about: T, **parameters: Any) -> int:  # noqa: ANN401
+        """Execute what gives no rows; gives the number of rows written.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: The driver's refusal.
+        """
+        text, values = self._filled(conn, about, parameters)
+        with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
+            cursor.execute(text, values)
+            return cursor.rowcount
+
+    def _filled(self, conn: Connection, about: T, parameters: dict[str, Any]) -> tuple[str, Any]:
+        text, order, constants = self._spelled(about, conn.dialect.name, _Unhashed(conn.dialect))
+        values = {**constants, **parameters}
+        return text, values if order is None else [values[name] for name in order]
+
+    def _spell(self, about: T, _engine: str, dialect: "_Unhashed") -> tuple[str, list[str] | None, dict[str, Any]]:
+        compiled = self._build(about).compile(dialect=dialect.it)
+        return str(compiled), getattr(compiled, "positiontup", None), compiled.params
+
+
+@dataclass(frozen=True)
+class _Unhashed:
+    """An argument that a cache does not look at: one engine's dialects all spell alike."""
+
+    it: Dialect = field(compare=False)
 
 
 @contextlib.contextmanager

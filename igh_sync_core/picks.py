@@ -5,10 +5,11 @@ A snapshot tied to each version of its record: opened with it, closed with it. R
 
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, Connection, Table, exists, insert, select, update
+from sqlalchemy import Connection, Insert, Update, exists, insert, select, update
 
+from igh_sync_core.batch import Batch, Values
 from igh_sync_core.database import Database
-from igh_sync_core.rows import Batch, Values
+from igh_sync_core.driver import Prepared
 from igh_sync_core.tables import EntityTables
 
 _COLUMNS = ("entity_id", "option_code", "valid_from")
@@ -30,38 +31,34 @@ def insert_straight(database: Database, conn: Connection, tables: EntityTables, 
 
 def close_marked(conn: Connection, tables: EntityTables) -> None:
     """Close the options of the versions on the list of those about to be closed."""
-    closing = tables.closing
-    for table in tables.junctions.values():
-        conn.execute(
-            update(table)
-            .where(table.c.entity_id == closing.c.key, table.c.valid_to.is_(None))
-            .values(valid_to=closing.c.boundary)
-        )
-
-
-def open_new(conn: Connection, tables: EntityTables, *, after: int) -> None:
-    """Store the options of versions just opened from the staged page: those with a ``row_id`` beyond *after*."""
-    for field, table in tables.junctions.items():
-        _insert(conn, tables, field, table, tables.main.c.row_id > after)
+    for field in tables.junctions:
+        _close.execute(conn, (tables, field))
 
 
 def fill(conn: Connection, tables: EntityTables, fields: Iterable[str]) -> None:
-    """Give open versions the options of multi-selects that they were stored without."""
+    """Give open versions the options of multi-selects that they were stored without: those on the list of picks."""
     for field in fields:
-        table = tables.junctions[field]
-        is_stored = exists().where(
-            table.c.entity_id == tables.picks.c.key,
-            table.c.option_code == tables.picks.c.code,
-            table.c.valid_to.is_(None),
-        )
-        _insert(conn, tables, field, table, ~is_stored)
+        _fill.execute(conn, (tables, field))
 
 
-def _insert(conn: Connection, tables: EntityTables, field: str, table: Table, condition: ColumnElement[bool]) -> None:
-    main, picks = tables.main, tables.picks
+@Prepared
+def _close(about: tuple[EntityTables, str]) -> Update:
+    tables, field = about
+    table, closing = tables.junctions[field], tables.closing
+    is_marked = table.c.entity_id == closing.c.key, table.c.valid_to.is_(None)
+    return update(table).where(*is_marked).values(valid_to=closing.c.boundary)
+
+
+@Prepared
+def _fill(about: tuple[EntityTables, str]) -> Insert:
+    tables, field = about
+    table, main, picks = tables.junctions[field], tables.main, tables.picks
+    is_stored = exists().where(
+        table.c.entity_id == picks.c.key, table.c.option_code == picks.c.code, table.c.valid_to.is_(None)
+    )
     chosen = (
         select(picks.c.key, picks.c.code, main.c.valid_from)
         .join_from(picks, main, main.c[tables.spec.key] == picks.c.key)
-        .where(picks.c.field == field, main.c.valid_to.is_(None), condition)
+        .where(picks.c.field == field, main.c.valid_to.is_(None), ~is_stored)
     )
-    conn.execute(insert(table).from_select(_COLUMNS, chosen))
+    return insert(table).from_select(_COLUMNS, chosen)

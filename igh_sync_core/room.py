@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Text
 from sqlalchemy.exc import DataError, DBAPIError
 
 from igh_sync_core import errors, shapes, views
+from igh_sync_core.batch import Batch
 from igh_sync_core.driver import attempt
-from igh_sync_core.rows import Batch
 from igh_sync_core.schema import WidenColumn
 from igh_sync_core.shapes import Stored, length_of
 from igh_sync_core.tables import EntityTables

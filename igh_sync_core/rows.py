@@ -6,8 +6,7 @@ a time. Nothing looks at a value to guess its type (law 6).
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cached_property
@@ -16,17 +15,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw
 
+from igh_sync_core.batch import STAMP_LENGTH, Batch, Values
 from igh_sync_core.dialect import parse_instant
 from igh_sync_core.errors import DataError
 from igh_sync_core.model import Column, Kind, OptionKind, TableSpec
 from igh_sync_core.tables import stored_names
 
 Engine = Literal["sqlite", "postgresql"]
-Values = Sequence[Any]
 
 TARGET_TYPE = "@Microsoft.Dynamics.CRM.lookuplogicalname"
 LABEL = "@OData.Community.Display.V1.FormattedValue"
-_STAMP_LENGTH = len("2023-04-07T21:59:01Z")
 _NULL = Raw(b"null")
 _NUMBER_OF = {False: 0, True: 1}
 _CODES = re.compile(r"-?\d+(, ?-?\d+)*")
@@ -47,49 +45,6 @@ _TYPES: dict[Kind, Any] = {
     Kind.DATE: date,
     Kind.BINARY: bytes,
 }
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One page of records, column by column; keys are distinct and never null.
-
-    Attributes:
-        names: The *c* columns of the entity's table that a record fills, in stored order.
-        columns: *c* sequences of *n* engine values.
-        raw: Per multi-select column its *n* texts as received (``"2,3,8"``), or None.
-        keys: The *n* keys.
-        codes: Per choice column the option codes that occur.
-        latest: Largest ``modifiedon`` (UTC), or None where the entity has none or the page is empty.
-    """
-
-    names: tuple[str, ...]
-    columns: list[Values]
-    raw: dict[str, Values]
-    keys: Values
-    codes: dict[str, set[int]]
-    latest: datetime | None
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def column(self, name: str) -> Values:
-        """The *n* values of one column."""
-        return self.columns[self.names.index(name)]
-
-    def picks(self) -> Iterator[tuple[Any, str, int]]:
-        """Every chosen option of every multi-select: ``(key, field, code)``."""
-        for field, texts in self.raw.items():
-            for key, text in zip(self.keys, texts, strict=True):
-                if text:
-                    for code in text.split(","):
-                        yield key, field, int(code)
-
-    def picks_from(self, field: str, starts: Values) -> Iterator[tuple[Any, int, Any]]:
-        """Every chosen option of one multi-select: ``(key, code, start)``, with *starts* one per record."""
-        for key, text, start in zip(self.keys, self.raw[field], starts, strict=True):
-            if text:
-                for code in text.split(","):
-                    yield key, int(code), start
 
 
 class RowCodec:
@@ -201,13 +156,6 @@ class RowCodec:
             raise DataError(msg) from None
 
 
-def whole_seconds(values: Values, engine: Engine) -> Values:
-    """Cut a finished ``modifiedon`` column to whole seconds, the form of ``valid_from`` (law 4)."""
-    if engine == "postgresql":
-        return [value and value.replace(microsecond=0) for value in values]
-    return [value if value is None or len(value) == _STAMP_LENGTH else value[:19] + "Z" for value in values]
-
-
 def without_nul(record: Raw) -> bytes:
     """The record without U+0000, which PostgreSQL keeps in neither text nor JSON."""
     data = bytes(record)
@@ -264,7 +212,7 @@ def _numbers(values: Values) -> Values:
 def _stamp_texts(values: Values) -> Values:
     texts = msgspec.to_builtins(values)
     filled = [text for text in texts if text is not None]
-    if sum(map(len, filled)) == _STAMP_LENGTH * len(filled):
+    if sum(map(len, filled)) == STAMP_LENGTH * len(filled):
         return texts  # type: ignore[no-any-return]
     return [None if value is None else msgspec.to_builtins(_utc(value)) for value in values]
 

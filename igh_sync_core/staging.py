@@ -1,4 +1,4 @@
-"""What arrives, laid beside the stored versions: temporary tables of the entity's connection.
+"""The temporary tables of an entity's connection: lists that statements work through.
 
 Everything here runs inside the caller's transaction.
 """
@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DataError
 
+from igh_sync_core.batch import Batch
 from igh_sync_core.database import Database
 from igh_sync_core.refusals import named
-from igh_sync_core.rows import Batch
-from igh_sync_core.tables import EntityTables, raw_name
+from igh_sync_core.tables import EntityTables
 
 
 class Staging:
@@ -31,22 +31,13 @@ class Staging:
         """See that one of the temporary tables is there and empty."""
         self._database.empty_temporary(self._conn, table)
 
-    def hold(self, batch: Batch) -> None:
-        """Stage one page, replacing the one before: its records and their chosen options.
-
-        Raises:
-            DataError: The database refused a value; names record and column.
-        """
-        stage = self._tables.stage
-        self.empty(stage)
-        names = (*batch.names, *map(raw_name, batch.raw))
-        self.load_records(stage, names, zip(*batch.columns, *batch.raw.values(), strict=True), batch)
-        if batch.raw:
-            self.empty(self._tables.picks)
-            self._database.load(self._conn, self._tables.picks, ("key", "field", "code"), batch.picks())
+    def fill(self, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Replace what one of the temporary tables holds."""
+        self.empty(table)
+        self._database.load(self._conn, table, columns, rows)
 
     def load_records(self, table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]], batch: Batch) -> None:
-        """Append the records of *batch*, as *rows*, to a table of its shape.
+        """Append the records of *batch*, as *rows*, to a table with columns of theirs.
 
         Raises:
             DataError: The database refused a value; names record and column.

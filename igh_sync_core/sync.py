@@ -9,11 +9,13 @@ import time
 from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
+from itertools import repeat
 
 import msgspec
 from sqlalchemy import Connection
 
 from igh_sync_core import checkpoint, ranges, strategy, sweep
+from igh_sync_core.batch import Batch
 from igh_sync_core.choices import Choices
 from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
@@ -22,7 +24,7 @@ from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import Page, id_batches
 from igh_sync_core.report import Counts, EntityReport
-from igh_sync_core.rows import Batch, RowCodec
+from igh_sync_core.rows import RowCodec
 from igh_sync_core.run import WORKBENCH, Progress, Run
 from igh_sync_core.strategy import Plan, Read, ReadKind
 from igh_sync_core.tables import entity_tables
@@ -190,7 +192,7 @@ class _EntitySync:
             closed = self._history.close_deleted(deleted, now)
             if read.kind is ReadKind.SNAPSHOT:
                 is_last = fetched.page.next_link is None
-                closed += self._close_absent(now, is_first=is_first_page, is_last=is_last)
+                closed += self._close_absent(batch, now, is_first=is_first_page, is_last=is_last)
             counts += Counts(closed=closed)
             if read.is_complete:
                 self._is_long = not is_first_page
@@ -203,20 +205,24 @@ class _EntitySync:
         self._stored += len(batch)
 
     def _write(self, read: Read, batch: Batch, now: datetime) -> Counts:
-        """One page's records; a page without any costs nothing, unless its emptiness tells what is absent."""
-        if not len(batch) and read.kind is not ReadKind.SNAPSHOT:
+        """One page's records; what is stored exactly so costs nothing more."""
+        if not len(batch):
             return Counts()
-        self._choices.note(self._conn, batch, now)
-        write = self._history.write_new if read.kind is ReadKind.FIRST else self._history.write
-        return write(batch, now)
+        if read.kind is ReadKind.FIRST:
+            self._choices.note(self._conn, batch, now)
+            return self._history.write_new(batch, now)
+        met = self._history.meet(batch)
+        self._choices.note(self._conn, met.news, now)
+        return self._history.apply(met, now)
 
-    def _close_absent(self, now: datetime, *, is_first: bool, is_last: bool) -> int:
+    def _close_absent(self, batch: Batch, now: datetime, *, is_first: bool, is_last: bool) -> int:
         """Close what a complete read did not meet, once its last page is here (law 3)."""
         if is_first and is_last:
-            return self._history.close_absent(self._history.staged_is_present(), now)
+            return self._history.close_others(batch.keys, now)
         if is_first:
             # In the page's own transaction: an older read may still go on until this one is on record.
             checkpoint.forget_seen(self._conn, self._spec)
+        self._history.staging.list_keys(zip(batch.keys, repeat(None)), anew=True)
         checkpoint.note_seen(self._conn, self._tables)
         if not is_last:
             return 0

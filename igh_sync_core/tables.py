@@ -4,7 +4,6 @@ The layout is the table contract of the README, "Reading the tables". Nothing he
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -45,23 +44,21 @@ LONGEST_VARCHAR = 10_485_760
 """Characters PostgreSQL allows a length to name; longer texts have none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EntityTables:
-    """Every table of one entity.
+    """Every table of one entity; there is one such value for each, so that it is equal to itself alone.
 
     Attributes:
         spec: The entity.
         main: One row per version of a record.
-        stage: Temporary; one page of records as received, same columns as *main* plus raw multi-select text.
         closing: Temporary; open versions about to be closed: ``row_id``, ``key``, ``boundary``, ``reason``.
-        picks: Temporary; chosen options of the staged records: ``key``, ``field``, ``code``.
+        picks: Temporary; chosen options of records stored without them: ``key``, ``field``, ``code``.
         keys: Temporary; keys alone (tombstones, sweeps): ``key``, ``version``.
         junctions: Per multi-select column its table of chosen options.
     """
 
     spec: TableSpec
     main: Table
-    stage: Table
     closing: Table
     picks: Table
     keys: Table
@@ -88,11 +85,6 @@ def identifier(name: str) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{name[: IDENTIFIER_BYTES - 9]}_{digest}"
-
-
-def raw_name(field: str) -> str:
-    """Staging column that keeps a multi-select exactly as received (``"2,3,8"``)."""
-    return identifier(f"_raw_{field}")
 
 
 def junction_name(spec: TableSpec, field: str) -> str:
@@ -126,7 +118,6 @@ def entity_tables(spec: TableSpec) -> EntityTables:
     return EntityTables(
         spec=spec,
         main=_main(spec, metadata),
-        stage=_stage(spec),
         closing=closing,
         picks=picks,
         keys=keys,
@@ -153,7 +144,8 @@ def _main(spec: TableSpec, metadata: MetaData) -> Table:
         identifier(spec.entity_set),
         metadata,
         surrogate_key("row_id"),
-        *_record_columns(spec, _type),
+        *(_c(column.name, _type(column)) for column in spec.columns),
+        *(_c(lookup.type_column, Text()) for lookup in spec.polymorphic),
         _c("json_response", _document(), nullable=False),
         _c("sync_time", Instant(), nullable=False),
         _c("valid_from", Instant()),
@@ -181,22 +173,17 @@ def _main(spec: TableSpec, metadata: MetaData) -> Table:
     return table
 
 
-def _record_columns(spec: TableSpec, type_of: Callable[[Property], TypeEngine[Any]]) -> list[Column[Any]]:
-    return [
-        *(_c(column.name, type_of(column)) for column in spec.columns),
-        *(_c(lookup.type_column, Text()) for lookup in spec.polymorphic),
-    ]
+@lru_cache(maxsize=64)
+def renewing(tables: EntityTables, fresh: frozenset[str]) -> Table:
+    """Temporary: new values for open versions, by ``row_id``: ``json_response``, ``versionnumber``, *fresh* columns."""
+    kinds = {column.name: _unlimited(column) for column in tables.spec.columns}
+    added = [_c(name, kinds.get(name, Text())) for name in sorted(fresh - {"versionnumber"})]
+    return _renewing(*added) if added else _RENEWING
 
 
-def _stage(spec: TableSpec) -> Table:
-    return Table(
-        "_stage",
-        MetaData(),
-        *_record_columns(spec, _staged_type),
-        _c("json_response", _document()),
-        *(_c(raw_name(column.name), Text()) for column in spec.multiselects),
-        **_TEMP,
-    )
+def _renewing(*columns: Column[Any]) -> Table:
+    always = (_c("row_id", BigInteger()), _c("json_response", _document()), _c("versionnumber", BigInteger()))
+    return Table("_renewing", MetaData(), *always, *columns, **_TEMP)
 
 
 @cache
@@ -234,6 +221,10 @@ def _document() -> TypeEngine[Any]:
     return Text().with_variant(JSONB(), "postgresql")
 
 
+_RENEWING = _renewing()
+"""The one of all tables without fresh columns, so that it stays from one entity to the next."""
+
+
 KINDS: dict[Kind, tuple[TypeEngine[Any], TypeEngine[Any]]] = {
     Kind.STRING: (Text(), Text()),
     Kind.GUID: (Text(), Uuid(as_uuid=False)),
@@ -258,7 +249,7 @@ def _type(column: Property) -> TypeEngine[Any]:
     return sqlite.with_variant(postgres, "postgresql")
 
 
-def _staged_type(column: Property) -> TypeEngine[Any]:
-    """The same without a length: a page is staged whole, however long its texts turn out to be."""
+def _unlimited(column: Property) -> TypeEngine[Any]:
+    """The same without a length: what is refused must be refused by the entity's own table, where room can be made."""
     sqlite, postgres = KINDS[column.kind]
     return sqlite.with_variant(postgres, "postgresql")

@@ -17,41 +17,25 @@ The boundary between two versions is the new ``modifiedon`` if that lies after t
 the sync time, at least one second after it. Every function here runs inside the caller's transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cached_property
 from itertools import repeat
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    FromClause,
-    Select,
-    case,
-    exists,
-    func,
-    insert,
-    literal,
-    or_,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Update, insert, literal, or_, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
-from igh_sync_core import duplicates, picks
+from igh_sync_core import checkpoint, current, duplicates, picks
+from igh_sync_core.batch import Batch, Values, whole_seconds
+from igh_sync_core.current import VOLATILE, Current, Met
 from igh_sync_core.database import Database
-from igh_sync_core.dialect import TEXT_FORM, Instant, later_of, member_of, one_second_after, whole_second
-from igh_sync_core.driver import attempt
+from igh_sync_core.dialect import Instant, later_of, one_second_after, second_after, stored_instant
+from igh_sync_core.driver import Prepared, attempt
 from igh_sync_core.report import Counts
 from igh_sync_core.room import make_room
-from igh_sync_core.rows import Batch, Values, whole_seconds
 from igh_sync_core.staging import Staging
-from igh_sync_core.tables import EntityTables, raw_name
-
-VOLATILE = frozenset({"versionnumber"})
-"""Columns whose change alone makes no version (law 5)."""
+from igh_sync_core.tables import EntityTables, renewing
 
 
 class History:
@@ -96,15 +80,15 @@ class History:
         """
         if not len(batch):
             return Counts()
+        stamp = stored_instant(now, self._database.kind)
         try:
             with attempt(self._conn):
-                starts = self._insert_straight(batch, now)
+                self._open(batch, [source or stamp for source in self._sources(batch)], stamp)
         except IntegrityError:
             return self.write(batch, now)
         except DataError as exc:
             make_room(self._conn, self._tables, batch, exc)
             return self.write_new(batch, now)
-        picks.insert_straight(self._database, self._conn, self._tables, batch, starts)
         return Counts(added=len(batch))
 
     def write(self, batch: Batch, now: datetime) -> Counts:
@@ -114,27 +98,37 @@ class History:
             batch: *n* records with distinct keys.
             now: The sync time.
         """
-        # Outside the attempt, which takes back what is made in it.
-        self.staging.hold(batch)
-        self.staging.empty(self._tables.closing)
+        return self.apply(self.meet(batch), now)
+
+    def meet(self, batch: Batch) -> Met:
+        """Lay a page beside the open versions; writes nothing."""
+        return current.meet(self._conn, self._tables, batch, fresh=self._fresh)
+
+    def apply(self, met: Met, now: datetime) -> Counts:
+        """Write what a page brings.
+
+        Args:
+            met: The page, laid beside the open versions within this transaction.
+            now: The sync time.
+        """
+        if not len(met.news):
+            return Counts(unchanged=met.same)
         try:
             with attempt(self._conn):
-                return self._write_staged(batch, now)
+                return self._apply(met, now)
         except DataError as exc:
-            make_room(self._conn, self._tables, batch, exc)
-            return self._write_staged(batch, now)
+            make_room(self._conn, self._tables, met.news, exc)
+            return self._apply(met, now)
 
-    def _write_staged(self, batch: Batch, now: datetime) -> Counts:
-        updated = self._mark_changed(now)
-        if updated:
-            self._close_marked()
-        unchanged = len(batch) - updated - self._count_new()
-        if unchanged:
-            self._refresh()
-        opened = len(batch) - unchanged
-        if opened:
-            self._open_staged(now)
-        return Counts(added=opened - updated, updated=updated, unchanged=unchanged)
+    def _apply(self, met: Met, now: datetime) -> Counts:
+        equal = [at for at, one in enumerate(met.current) if one and at not in met.changed]
+        others = [at for at, one in enumerate(met.current) if not one or at in met.changed]
+        if equal:
+            self._refresh(met.news.take(equal), [one for one in map(met.current.__getitem__, equal) if one])
+        if others:
+            self._supersede(met.news.take(others), [met.current[at] for at in others], now)
+        updated = len(met.changed)
+        return Counts(added=len(others) - updated, updated=updated, unchanged=met.same + len(equal))
 
     def close_deleted(self, keys: Sequence[str], now: datetime) -> int:
         """Close the open versions of *keys*, as tombstones demand; unknown keys are nothing.
@@ -142,27 +136,32 @@ class History:
         Returns:
             How many were open.
         """
-        if not keys:
-            return 0
-        self.staging.list_keys(zip(keys, repeat(None)), anew=True)
-        return self._close(self._key.in_(select(self._tables.keys.c.key)), "deleted", now)
+        stamp = stored_instant(now, self._database.kind)
+        found = current.find(self._conn, self._tables, keys) if keys else {}
+        self._close((one, key, _boundary(one, None, stamp), "deleted") for key, one in found.items())
+        return len(found)
 
     def close_absent(self, is_present: ColumnElement[bool], now: datetime) -> int:
         """Close every open version for which *is_present* does not hold; only after a complete read (law 3)."""
-        return self._close(~is_present, "absent", now)
+        main, closing = self._tables.main, self._tables.closing
+        self.staging.empty(closing)
+        boundary = later_of(literal(now, Instant()), one_second_after(main.c.valid_from))
+        absent = select(main.c.row_id, self._key, boundary, literal("absent")).where(self._is_current, ~is_present)
+        marking = insert(closing).from_select(_CLOSING, absent)
+        if count := self._conn.execute(marking, execution_options={"preserve_rowcount": True}).rowcount:
+            self._close_marked()
+        return count
 
-    def staged_is_present(self) -> ColumnElement[bool]:
-        """Whether an open version's key is among the page staged last."""
-        # Not EXISTS: SQLite gathers the keys of an IN once, and a correlated search for every open version.
-        return self._key.in_(select(self._tables.stage.c[self._tables.spec.key]))
+    def close_others(self, keys: Sequence[str], now: datetime) -> int:
+        """Close every open version of a key other than *keys*, all of which have one; as :meth:`close_absent`."""
+        if checkpoint.count_open(self._conn, self._tables) == len(keys):
+            return 0
+        self.staging.list_keys(zip(keys, repeat(None)), anew=True)
+        return self.close_absent(self._key.in_(select(self._tables.keys.c.key)), now)
 
     @property
     def _key(self) -> ColumnElement[Any]:
         return self._tables.main.c[self._tables.spec.key]
-
-    @property
-    def _is_open(self) -> ColumnElement[bool]:
-        return self._tables.main.c.valid_to.is_(None)
 
     @cached_property
     def _may_be_doubled(self) -> bool:
@@ -171,125 +170,89 @@ class History:
     @property
     def _is_current(self) -> ColumnElement[bool]:
         """Open, and where open versions are doubled the newest of them."""
-        return self._is_open & ~duplicates.is_superseded(self._tables) if self._may_be_doubled else self._is_open
+        is_open = self._tables.main.c.valid_to.is_(None)
+        return is_open & ~duplicates.is_superseded(self._tables) if self._may_be_doubled else is_open
 
-    def _insert_straight(self, batch: Batch, now: datetime) -> Values:
-        stamp = self._stamp(now)
-        starts: Values = [stamp] * len(batch)
-        if self._tables.spec.has_modified_on:
-            modified = whole_seconds(batch.column("modifiedon"), self._database.kind)
-            starts = [value or stamp for value in modified]
+    def _sources(self, batch: Batch) -> Values:
+        """When each record was last changed, as the source says; None where it does not."""
+        if not self._tables.spec.has_modified_on:
+            return [None] * len(batch)
+        return whole_seconds(batch.column("modifiedon"), self._database.kind)
+
+    def _supersede(self, batch: Batch, before: Sequence[Current | None], now: datetime) -> None:
+        """Open a version of each record, where the one *before* it ends or an earlier one has ended."""
+        stamp = stored_instant(now, self._database.kind)
+        new = [key for key, one in zip(batch.keys, before, strict=True) if one is None]
+        ends = current.last_ends(self._conn, self._tables, new) if new else {}
+        starts = [
+            _boundary(one, source, stamp) if one else _reopening(ends.get(key), source or stamp, stamp)
+            for key, one, source in zip(batch.keys, before, self._sources(batch), strict=True)
+        ]
+        closing = zip(before, batch.keys, starts, repeat("updated"))
+        self._close((one, *rest) for one, *rest in closing if one)
+        self._open(batch, starts, stamp)
+
+    def _open(self, batch: Batch, starts: Values, stamp: Any) -> None:  # noqa: ANN401 - text or datetime, by engine
         names = (*batch.names, "sync_time", "valid_from")
         rows = zip(*batch.columns, repeat(stamp), starts, strict=False)
         self.staging.load_records(self._tables.main, names, rows, batch)
-        return starts
+        picks.insert_straight(self._database, self._conn, self._tables, batch, starts)
 
-    def _stamp(self, now: datetime) -> Any:  # noqa: ANN401 - text or datetime, by engine
-        return now if self._database.is_postgres else now.strftime(TEXT_FORM)
-
-    def _mark_changed(self, now: datetime) -> int:
-        main, stage = self._tables.main, self._tables.stage
-        reason = literal("updated")
-        changed = (
-            select(main.c.row_id, self._key, self._boundary(stage, now), reason)
-            .join_from(stage, main, self._key == stage.c[self._tables.spec.key])
-            .where(self._is_current, self._differs(stage))
-        )
-        return self._mark(changed)
-
-    def _mark(self, versions: Select[Any]) -> int:
-        """Put open versions on the list of those about to be closed; gives their number."""
-        marking = insert(self._tables.closing).from_select(["row_id", "key", "boundary", "reason"], versions)
-        return self._conn.execute(marking, execution_options={"preserve_rowcount": True}).rowcount
-
-    def _differs(self, stage: FromClause) -> ColumnElement[bool]:
-        """Whether a declared column of the staged record differs from the open version (law 5)."""
-        main, spec = self._tables.main, self._tables.spec
-        names = [name for name in self._tables.column_names[:-1] if name not in VOLATILE | self._fresh]
-        # One comparison of two row values: a chain of ORs would reach SQLite's depth limit on wide tables.
-        staged, stored = tuple_(*(stage.c[name] for name in names)), tuple_(*(main.c[name] for name in names))
-        return or_(
-            staged.is_distinct_from(stored),
-            *(
-                stage.c[raw_name(field.name)].is_distinct_from(member_of(main.c.json_response, field.name))
-                for field in spec.multiselects
-                if field.name not in self._fresh
-            ),
-        )
-
-    def _boundary(self, stage: FromClause, now: datetime) -> ColumnElement[Any]:
-        start = self._tables.main.c.valid_from
-        fallback = later_of(literal(now, Instant()), one_second_after(start))
-        if not self._tables.spec.has_modified_on:
-            return fallback
-        source = whole_second(stage.c.modifiedon)
-        return case((source > start, source), else_=fallback)
+    def _close(self, versions: Iterable[tuple[Current, Any, Any, str]]) -> None:
+        """Close versions: each with its key, the time it ends at, and why."""
+        rows = [(one.row_id, key, boundary, reason) for one, key, boundary, reason in versions]
+        if rows:
+            self.staging.fill(self._tables.closing, _CLOSING, rows)
+            self._close_marked()
 
     def _close_marked(self) -> None:
-        main, closing = self._tables.main, self._tables.closing
         if self._may_be_doubled:
-            duplicates.close_older(self._conn, self._tables, select(closing.c.key))
-        self._conn.execute(
-            update(main)
-            .where(main.c.row_id == closing.c.row_id)
-            .values(valid_to=closing.c.boundary, closed_reason=closing.c.reason)
-        )
+            duplicates.close_older(self._conn, self._tables, select(self._tables.closing.c.key))
+        _close_listed.execute(self._conn, self._tables)
         picks.close_marked(self._conn, self._tables)
 
-    def _close(self, condition: ColumnElement[bool], reason: str, now: datetime) -> int:
-        main, closing = self._tables.main, self._tables.closing
-        self.staging.empty(closing)
-        boundary = later_of(literal(now, Instant()), one_second_after(main.c.valid_from))
-        marked = select(main.c.row_id, self._key, boundary, literal(reason)).where(self._is_current, condition)
-        if count := self._mark(marked):
-            self._close_marked()
-        return count
-
-    def _count_new(self) -> int:
-        """How many staged keys have no open version and were not just closed."""
-        stage, closing = self._tables.stage, self._tables.closing
-        key = stage.c[self._tables.spec.key]
-        known = exists().where(self._key == key, self._is_open)
-        marked = exists().where(closing.c.key == key)
-        return self._conn.execute(select(func.count()).select_from(stage).where(~known, ~marked)).scalar_one()
-
-    def _refresh(self) -> None:
+    def _refresh(self, batch: Batch, before: Sequence[Current]) -> None:
         """Bring labels, version numbers and fresh columns of unchanged rows up to date, in place."""
-        main, stage = self._tables.main, self._tables.stage
-        names = ["json_response", *sorted((VOLATILE & self._tables.spec.names) | self._fresh)]
-        self._conn.execute(
-            update(main)
-            .where(
-                self._key == stage.c[self._tables.spec.key],
-                self._is_current,
-                or_(*(main.c[name].is_distinct_from(stage.c[name]) for name in names)),
-            )
-            .values({main.c[name]: stage.c[name] for name in names})
-        )
-        picks.fill(self._conn, self._tables, sorted(self._fresh & self._tables.junctions.keys()))
+        table, names = renewing(self._tables, self._fresh), _renewed(self._tables, self._fresh)
+        self.staging.empty(table)
+        rows = zip((one.row_id for one in before), *map(batch.column, names), strict=True)
+        self.staging.load_records(table, ("row_id", *names), rows, batch)
+        _renew.execute(self._conn, (self._tables, self._fresh))
+        if fields := sorted(self._fresh & self._tables.junctions.keys()):
+            self.staging.fill(self._tables.picks, ("key", "field", "code"), batch.picks())
+            picks.fill(self._conn, self._tables, fields)
 
-    def _open_staged(self, now: datetime) -> None:
-        main, stage = self._tables.main, self._tables.stage
-        last = self._conn.execute(select(func.coalesce(func.max(main.c.row_id), 0))).scalar_one()
-        names = self._tables.column_names
-        fresh_versions = select(
-            *(stage.c[name] for name in names), literal(now, Instant()), self._start(stage, now)
-        ).where(~exists().where(self._key == stage.c[self._tables.spec.key], self._is_open))
-        self._conn.execute(insert(main).from_select([*names, "sync_time", "valid_from"], fresh_versions))
-        picks.open_new(self._conn, self._tables, after=last)
 
-    def _start(self, stage: FromClause, now: datetime) -> ColumnElement[Any]:
-        """``valid_from`` of a new version: where the last one ended, if it was closed just now; else its own time."""
-        spec, closing = self._tables.spec, self._tables.closing
-        older = self._tables.main.alias()
-        key = stage.c[spec.key]
-        boundary = select(closing.c.boundary).where(closing.c.key == key).scalar_subquery()
-        ended = (
-            select(func.max(older.c.valid_to))
-            .where(older.c[spec.key] == key, older.c.valid_to.is_not(None))
-            .scalar_subquery()
-        )
-        sync_time = literal(now, Instant())
-        source = func.coalesce(whole_second(stage.c.modifiedon), sync_time) if spec.has_modified_on else sync_time
-        after_end = case((ended.is_(None), source), (source >= ended, source), else_=later_of(sync_time, ended))
-        return func.coalesce(boundary, after_end)
+_CLOSING = ("row_id", "key", "boundary", "reason")
+
+
+def _boundary(one: Current, source: Any, stamp: Any) -> Any:  # noqa: ANN401 - text or datetime, by engine
+    """Where an open version ends: at the source's time if that lies within, else at the sync time (law 4)."""
+    if one.start is None:
+        return stamp
+    return source if source and source > one.start else max(stamp, second_after(one.start))
+
+
+def _reopening(ended: Any, source: Any, stamp: Any) -> Any:  # noqa: ANN401
+    """Where the version of a record without an open one begins: never before its last one has *ended*."""
+    return source if ended is None or source >= ended else max(stamp, ended)
+
+
+def _renewed(tables: EntityTables, fresh: frozenset[str]) -> tuple[str, ...]:
+    return ("json_response", *sorted((VOLATILE & tables.spec.names) | fresh))
+
+
+@Prepared
+def _close_listed(tables: EntityTables) -> Update:
+    main, closing = tables.main, tables.closing
+    ends = {"valid_to": closing.c.boundary, "closed_reason": closing.c.reason}
+    return update(main).where(main.c.row_id == closing.c.row_id).values(ends)
+
+
+@Prepared
+def _renew(about: tuple[EntityTables, frozenset[str]]) -> Update:
+    tables, fresh = about
+    main, new, names = tables.main, renewing(tables, fresh), _renewed(tables, fresh)
+    differs = or_(*(main.c[name].is_distinct_from(new.c[name]) for name in names))
+    values = {main.c[name]: new.c[name] for name in names}
+    return update(main).where(main.c.row_id == new.c.row_id, differs).values(values)

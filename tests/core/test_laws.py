@@ -79,7 +79,7 @@ def apply(loader: Loader, kind: str, what: Any, now: datetime) -> Counts:
     batch = loader.codec.decode(raw(what))
     with loader.database.transaction(loader.conn):
         counts = loader.history.write(batch, now)
-        return counts + Counts(closed=loader.history.close_absent(loader.history.staged_is_present(), now))
+        return counts + Counts(closed=loader.history.close_others(batch.keys, now))
 
 
 def tell(ledger: Ledger, kind: str, what: Any, now: datetime) -> Counts:

@@ -67,7 +67,7 @@ class Loader:
         batch = self.codec.decode(records)
         with self.database.transaction(self.conn):
             self.history.write(batch, now)
-            return self.history.close_absent(self.history.staged_is_present(), now)
+            return self.history.close_others(batch.keys, now)
 
     def versions(self, *names: str) -> list[tuple[Any, ...]]:
         """Every version in the order written: the columns named, then its interval and reason."""

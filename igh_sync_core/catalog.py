@@ -6,13 +6,16 @@ and the definitions again. What was learnt is kept in ``_sync_metadata``, so tha
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select
 
 from igh_sync_core.client import Channel
 from igh_sync_core.control import SyncMetadata
+from igh_sync_core.dialect import is_one_of, listed
+from igh_sync_core.driver import Prepared
 from igh_sync_core.errors import ConfigError, RequestRejected
 from igh_sync_core.model import LogicalName, Option, Organisation, TableSpec
 from igh_sync_core.odata import entity_url, parse_page, prefer
@@ -23,7 +26,6 @@ LANGUAGE = 1033
 _METADATA = SyncMetadata.metadata.tables["_sync_metadata"]
 _ORGANISATION = "organisation"
 _ENTITY, _FAULT = "entity:", "fault:"
-_NAMED = select(_METADATA.c.name, _METADATA.c.value).where(_METADATA.c.name.in_(bindparam("names", expanding=True)))
 _REMOVE = delete(_METADATA).where(_METADATA.c.name == bindparam("of"))
 _ADD = insert(_METADATA)
 
@@ -157,9 +159,13 @@ def set_aside(conn: Connection, faults: Mapping[LogicalName, str]) -> None:
 def kept_entries(conn: Connection, names: Sequence[LogicalName]) -> list[Entry]:
     """What is known of entities, as validation stored it earlier in the run; without a table if it is set aside."""
     asked = [f"{kind}{name}" for kind in (_ENTITY, _FAULT) for name in names]
-    rows = conn.execute(_NAMED, {"names": asked}).all()
-    values = {stored: value for stored, value in rows}  # noqa: C416 - rows are not pairs for the type checker
+    values = dict(_named.rows(conn, None, names=listed(conn.dialect.name, asked)))
     return [_entry(values.get(f"{_FAULT}{name}"), values[f"{_ENTITY}{name}"]) for name in names]
+
+
+@Prepared
+def _named(_: None) -> Select[Any]:
+    return select(_METADATA.c.name, _METADATA.c.value).where(is_one_of(_METADATA.c.name, "names"))
 
 
 def _entry(fault: str | None, value: str) -> Entry:

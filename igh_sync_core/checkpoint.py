@@ -4,13 +4,16 @@ Every function runs inside the caller's transaction, so that a checkpoint and th
 together (law 1).
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Insert,
     Select,
     Text,
+    Update,
     bindparam,
     cast,
     delete,
@@ -25,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import ColumnElement
 
 from igh_sync_core.control import SyncLog, SyncSeen, SyncState
+from igh_sync_core.dialect import upsert
 from igh_sync_core.driver import Prepared
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
@@ -35,18 +39,20 @@ _STATE = SyncState.metadata.tables["_sync_state"]
 _LOG = SyncLog.metadata.tables["_sync_log"]
 _SEEN = SyncSeen.metadata.tables["_sync_seen"]
 
-# Made once, since every page runs them: to build and look up a statement takes longer than to execute it.
-_STATE_OF = select(_STATE).where(_STATE.c.entity_name == bindparam("of"))
-_SET_STATE = update(_STATE).where(_STATE.c.entity_name == bindparam("of"))
-_ADD_STATE = insert(_STATE)
-_END_LOG = update(_LOG).where(_LOG.c.entity_name == bindparam("of"), _LOG.c.run_id == bindparam("by"))
-_ADD_LOG = insert(_LOG)
-
 
 def read(conn: Connection, spec: TableSpec) -> SyncState:
     """How far the entity has come; a pending state where nothing is known."""
-    row = conn.execute(_STATE_OF, {"of": spec.entity_set}).mappings().one_or_none()
-    return SyncState.model_validate(dict(row)) if row else SyncState(entity_name=spec.entity_set)
+    rows = _state_of.rows(conn, None, of=spec.entity_set)
+    return _as_state(rows[0]) if rows else SyncState(entity_name=spec.entity_set)
+
+
+def read_all(conn: Connection) -> dict[str, SyncState]:
+    """How far each entity has come, by the name of its entity set."""
+    return {row[0]: _as_state(row) for row in _all_states.rows(conn, None)}
+
+
+def _as_state(row: Sequence[Any]) -> SyncState:
+    return SyncState.model_validate(dict(zip(_STATE.c.keys(), row, strict=True)))
 
 
 def glimpse(conn: Connection) -> dict[str, SyncState]:
@@ -63,9 +69,7 @@ def glimpse(conn: Connection) -> dict[str, SyncState]:
 
 def write(conn: Connection, state: SyncState) -> None:
     """Store the state, replacing what was there."""
-    values = state.model_dump()
-    if conn.execute(_SET_STATE, {**values, "of": state.entity_name}).rowcount == 0:
-        conn.execute(_ADD_STATE, values)
+    _put_state.execute(conn, conn.dialect.name, **state.model_dump())
 
 
 def end_killed(conn: Connection, *, run_id: str, now: datetime) -> None:
@@ -82,7 +86,7 @@ def log_start(conn: Connection, spec: TableSpec, *, run_id: str, now: datetime) 
     """
     fence(conn, run_id)
     begun = {"entity_name": spec.entity_set, "start_time": now, "status": "in_progress", "run_id": run_id}
-    conn.execute(_ADD_LOG, {**_LOG_DEFAULTS, **begun})
+    _add_line.execute(conn, None, **begun)
 
 
 def log_end(conn: Connection, report: EntityReport, *, run_id: str, now: datetime) -> None:
@@ -104,10 +108,49 @@ def log_end(conn: Connection, report: EntityReport, *, run_id: str, now: datetim
         "records_unchanged": report.unchanged,
         "requests": report.requests,
     }
-    conn.execute(_END_LOG, {**values, "of": report.table, "by": run_id})
+    _end_line.execute(conn, None, **values, of=report.table, by=run_id)
+
+
+@Prepared
+def _state_of(_: None) -> Select[Any]:
+    return select(_STATE).where(_STATE.c.entity_name == bindparam("of"))
+
+
+@Prepared
+def _all_states(_: None) -> Select[Any]:
+    return select(_STATE)
+
+
+@Prepared
+def _put_state(engine: str) -> Insert:
+    return upsert(engine, _STATE)
+
+
+@Prepared
+def _add_line(_: None) -> Insert:
+    told = ("entity_name", "start_time", "status", "run_id")
+    return insert(_LOG).values({**_LOG_DEFAULTS, **{name: bindparam(name) for name in told}})
+
+
+@Prepared
+def _end_line(_: None) -> Update:
+    ended: dict[str, Any] = {name: bindparam(name) for name in _LOG_ENDS}
+    return update(_LOG).where(_LOG.c.entity_name == bindparam("of"), _LOG.c.run_id == bindparam("by")).values(ended)
 
 
 _KILLED = "the run ended before this entity did; the next run goes on after its last stored page"
+_LOG_ENDS = (
+    "end_time",
+    "status",
+    "error_message",
+    "strategy",
+    "reason",
+    "records_added",
+    "records_updated",
+    "records_closed",
+    "records_unchanged",
+    "requests",
+)
 _LOG_DEFAULTS = {
     "records_added": 0,
     "records_updated": 0,
@@ -149,6 +192,4 @@ def was_seen(tables: EntityTables) -> ColumnElement[bool]:
 
 def mark_failed(conn: Connection, spec: TableSpec) -> None:
     """Say that the entity's last read failed; where it goes on stays as it was."""
-    if conn.execute(update(_STATE).where(_STATE.c.entity_name == spec.entity_set).values(state="failed")).rowcount == 0:
-        state = SyncState(entity_name=spec.entity_set, state="failed")
-        conn.execute(insert(_STATE).values(state.model_dump()))
+    write(conn, read(conn, spec).model_copy(update={"state": "failed"}))

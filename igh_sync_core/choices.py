@@ -8,12 +8,15 @@ version comes of it. Every function runs inside the caller's transaction.
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import (
     Column,
     Connection,
+    Insert,
     Integer,
     MetaData,
+    Select,
     Table,
     Text,
     bindparam,
@@ -28,15 +31,13 @@ from igh_sync_core.annotations import labels_in
 from igh_sync_core.batch import Batch
 from igh_sync_core.control import OptionSetLabel
 from igh_sync_core.dialect import Instant, insert_missing
+from igh_sync_core.driver import Prepared
 from igh_sync_core.metadata.options import UNKNOWN_LANGUAGE
 from igh_sync_core.model import LogicalName, Option, TableSpec
 from igh_sync_core.tables import optionset_name
 
 _LABELS = OptionSetLabel.metadata.tables["_optionset"]
 _KEY = ("entity", "field", "code", "language")
-_HELD = select(*(_LABELS.c[name] for name in _KEY), _LABELS.c.label).where(
-    _LABELS.c.entity == bindparam("of"), _LABELS.c.last_seen.is_(None)
-)
 
 Key = tuple[str, str, int, int]
 Shown = dict[tuple[str, int], str]
@@ -107,10 +108,10 @@ class Choices:
             _relabel(conn, field, changed)
             noted = self._noted.setdefault(field, set())
             if missing := sorted(batch.codes[field] - noted):
-                rows = [
+                told = (
                     {"code": code, "label": labels.get((field, code), str(code)), "first_seen": now} for code in missing
-                ]
-                conn.execute(insert_missing(conn, optionset_table(field)), rows)
+                )
+                _add_code.execute_many(conn, (conn.dialect.name, field), told)
                 noted.update(missing)
 
     def _learn(self, conn: Connection, batch: Batch, now: datetime) -> dict[tuple[str, int], tuple[str, str]]:
@@ -141,7 +142,7 @@ class _Labels:
     def load(self, conn: Connection) -> None:
         """Read them, the first time."""
         if not self._is_loaded:
-            rows = conn.execute(_HELD, {"of": self._entity}).all()
+            rows = _held.rows(conn, None, of=self._entity)
             self.open = {(entity, field, code, lcid): text for entity, field, code, lcid, text in rows}
             self._is_loaded = True
 
@@ -174,6 +175,19 @@ class _Labels:
             for (field, code), label in after.items()
             if (old := before.get((field, code), str(code))) != label
         }
+
+
+@Prepared
+def _add_code(about: tuple[str, str]) -> Insert:
+    engine, field = about
+    table = optionset_table(field)
+    return insert_missing(engine, table).values({name: bindparam(name) for name in ("code", "label", "first_seen")})
+
+
+@Prepared
+def _held(_: None) -> Select[Any]:
+    held = (_LABELS.c.entity == bindparam("of"), _LABELS.c.last_seen.is_(None))
+    return select(*(_LABELS.c[name] for name in _KEY), _LABELS.c.label).where(*held)
 
 
 def _end(conn: Connection, keys: Iterable[Key], now: datetime) -> None:

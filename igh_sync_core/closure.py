@@ -22,8 +22,8 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
-    Row,
     Select,
     Text,
     and_,
@@ -32,6 +32,7 @@ from sqlalchemy import (
     delete,
     func,
     literal,
+    literal_column,
     or_,
     select,
     union,
@@ -39,8 +40,10 @@ from sqlalchemy import (
     update,
 )
 
+from igh_sync_core import checkpoint
 from igh_sync_core.control import SyncSeen, SyncState, SyncWanted
 from igh_sync_core.dialect import insert_missing
+from igh_sync_core.driver import Prepared
 from igh_sync_core.model import TableSpec
 from igh_sync_core.references import points_at
 from igh_sync_core.relations import Relation, digest
@@ -63,7 +66,7 @@ def unscanned(conn: Connection, relations: Sequence[Relation]) -> list[TableSpec
         relations: All that are followed.
     """
     sources = list(dict.fromkeys(one.source for one in relations))
-    states = {state.entity_name: state for state in conn.execute(select(_STATE))}
+    states = checkpoint.read_all(conn)
     scanned = (_scanned(states.get(one.entity_set), digest(_from(one, relations)))[0] for one in sources)
     reached = _last_versions(conn, sources)
     return [source for source, start, last in zip(sources, scanned, reached, strict=True) if last > start]
@@ -72,9 +75,14 @@ def unscanned(conn: Connection, relations: Sequence[Relation]) -> list[TableSpec
 def _last_versions(conn: Connection, sources: Sequence[TableSpec]) -> Iterator[int]:
     """The largest ``row_id`` of each table, a hundred tables a statement."""
     for start in range(0, len(sources), 100):
-        part = sources[start : start + 100]
-        largest = (select(literal(at), func.max(entity_tables(one).main.c.row_id)) for at, one in enumerate(part))
-        yield from (last or 0 for _at, last in sorted(conn.execute(union_all(*largest))))
+        last = dict(_largest.rows(conn, tuple(sources[start : start + 100])))
+        yield from (last[at] or 0 for at in range(len(last)))
+
+
+@Prepared
+def _largest(sources: tuple[TableSpec, ...]) -> CompoundSelect[Any]:
+    tables = (entity_tables(one).main for one in sources)
+    return union_all(*(select(literal_column(str(at)), func.max(table.c.row_id)) for at, table in enumerate(tables)))
 
 
 def note_references(conn: Connection, source: TableSpec, relations: Sequence[Relation]) -> None:
@@ -87,10 +95,12 @@ def note_references(conn: Connection, source: TableSpec, relations: Sequence[Rel
     """
     relations = _from(source, relations)
     main, followed = entity_tables(source).main, digest(relations)
-    start, is_filling = _scanned(_state_of(conn, source), followed)
+    start, is_filling = _scanned(checkpoint.read(conn, source), followed)
     last = conn.execute(select(func.coalesce(func.max(main.c.row_id), 0))).scalar_one()
     if last > start:
-        conn.execute(insert_missing(conn, _WANTED).from_select(_COLUMNS, _pointed_at(relations, after=start)))
+        conn.execute(
+            insert_missing(conn.dialect.name, _WANTED).from_select(_COLUMNS, _pointed_at(relations, after=start))
+        )
     conn.execute(
         update(_STATE)
         .where(_STATE.c.entity_name == source.entity_set)
@@ -98,15 +108,11 @@ def note_references(conn: Connection, source: TableSpec, relations: Sequence[Rel
     )
 
 
-def _state_of(conn: Connection, source: TableSpec) -> Row[Any] | None:
-    return conn.execute(select(_STATE).where(_STATE.c.entity_name == source.entity_set)).one_or_none()
-
-
 def _from(source: TableSpec, relations: Sequence[Relation]) -> list[Relation]:
     return [one for one in relations if one.source == source]
 
 
-def _scanned(state: Row[Any] | None, followed: str) -> tuple[int, bool]:
+def _scanned(state: SyncState | None, followed: str) -> tuple[int, bool]:
     """Up to which version the same relations were scanned, and whether columns are being filled in place.
 
     While they are, a version's number does not tell whether it was seen with them, and everything is scanned.
@@ -136,6 +142,16 @@ def _pointed_at(relations: Sequence[Relation], *, after: int) -> Select[Any]:
     standing = literal(REFERENCED).label("standing")
     # The condition holds anyway; without one SQLite takes the ON CONFLICT that follows for that of a join.
     return select(pointed.c.entity_name, pointed.c.key, standing).where(pointed.c.key.is_not(None))
+
+
+def are_awaited(conn: Connection) -> bool:
+    """Whether any id of any table is still to be asked, or dropped because it is stored."""
+    return bool(_awaited.rows(conn, None))
+
+
+@Prepared
+def _awaited(_: None) -> Select[Any]:
+    return select(_WANTED.c.key).where(_WANTED.c.standing != MISSING).limit(1)
 
 
 def drop_stored(conn: Connection, target: TableSpec) -> int:
@@ -183,7 +199,7 @@ def _told_so_far(
     for source in dict.fromkeys(one.source for one in relations if one.target == target):
         if entity_tables(source).main.name in stored:
             followed = _from(source, relations)
-            start = _scanned(_state_of(conn, source), digest(followed))[0] if has_list else 0
+            start = _scanned(checkpoint.read(conn, source), digest(followed))[0] if has_list else 0
             yield _pointed_at([one for one in followed if one.target == target], after=start)
     if has_list:
         listed = _WANTED.c.entity_name == target.entity_set
@@ -248,7 +264,7 @@ def note_seen(conn: Connection, target: TableSpec, is_met: ColumnElement[bool]) 
     main = entity_tables(target).main
     key = cast(main.c[target.key], Text)
     rows = select(literal(target.entity_set), key).where(main.c.valid_to.is_(None), is_met)
-    conn.execute(insert_missing(conn, _SEEN).from_select(["entity_name", "key"], rows))
+    conn.execute(insert_missing(conn.dialect.name, _SEEN).from_select(["entity_name", "key"], rows))
 
 
 def is_told(tables: EntityTables) -> ColumnElement[bool]:
@@ -266,7 +282,7 @@ def _list_stored(conn: Connection, target: TableSpec, standing: str, *conditions
     rows = select(literal(target.entity_set), cast(main.c[target.key], Text), literal(standing)).where(
         main.c.valid_to.is_(None), *conditions
     )
-    conn.execute(insert_missing(conn, _WANTED).from_select(_COLUMNS, rows))
+    conn.execute(insert_missing(conn.dialect.name, _WANTED).from_select(_COLUMNS, rows))
 
 
 def _is_stored(target: TableSpec) -> ColumnElement[bool]:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import TIMESTAMP, Boolean, Connection, Dialect, Table, Text, TypeDecorator, bindparam, literal
+from sqlalchemy import TIMESTAMP, Boolean, Dialect, Insert, Table, Text, TypeDecorator, bindparam, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
@@ -168,7 +168,17 @@ def _one_of_sqlite(element: one_of, compiler: SQLCompiler, **options: Any) -> st
     return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 - compiled clauses
 
 
-def insert_missing(conn: Connection, table: Table) -> Any:  # noqa: ANN401 - one of two classes of equal interface
+def insert_missing(engine: str, table: Table) -> Insert:
     """An INSERT that skips rows whose key is already there."""
-    build = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    build = postgresql.insert if engine == "postgresql" else sqlite.insert
     return build(table).on_conflict_do_nothing()
+
+
+def upsert(engine: str, table: Table) -> Insert:
+    """An INSERT of whole rows that replaces the row of the same primary key."""
+    inserting = postgresql.insert(table) if engine == "postgresql" else sqlite.insert(table)
+    own = [column.name for column in table.primary_key]
+    rest = {column.name: inserting.excluded[column.name] for column in table.columns if column.name not in own}
+    return inserting.values({column.name: bindparam(column.name) for column in table.columns}).on_conflict_do_update(
+        index_elements=own, set_=rest
+    )

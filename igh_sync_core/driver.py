@@ -5,7 +5,7 @@ Those that go past it are so small, and so many, that SQLAlchemy's machinery wou
 
 import contextlib
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -13,7 +13,9 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection, Dialect
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql.compiler import SQLCompiler
 
+from igh_sync_core.dialect import Instant, stored_instant
 from igh_sync_core.errors import StoreError, StoreUnavailable
 
 T = TypeVar("T", bound=Hashable)
@@ -35,7 +37,8 @@ def execute(conn: Connection, statement: str) -> None:
 class Prepared(Generic[T]):
     """A statement that SQLAlchemy builds and spells once for each table and engine; a decorator of what builds it.
 
-    Parameters are values of the driver's own types, as are those in the rows that come.
+    Parameters are values of the driver's own types, but for times, which are stored in the form of ``Instant``; values
+    in the rows that come are as the driver gives them.
 
     Args:
         build: Makes the statement for whatever it is about; equal arguments share a statement.
@@ -67,14 +70,44 @@ class Prepared(Generic[T]):
             cursor.execute(text, values)
             return cursor.rowcount
 
-    def _filled(self, conn: Connection, about: T, parameters: dict[str, Any]) -> tuple[str, Any]:
-        text, order, constants = self._spelled(about, conn.dialect.name, _Unhashed(conn.dialect))
-        values = {**constants, **parameters}
-        return text, values if order is None else [values[name] for name in order]
+    def execute_many(self, conn: Connection, about: T, parameters: Iterable[dict[str, Any]]) -> None:
+        """The same with several sets of parameters, in one go."""
+        filled = [self._filled(conn, about, values) for values in parameters]
+        if filled:
+            with driver_errors(conn, filled[0][0]), contextlib.closing(conn.connection.cursor()) as cursor:
+                cursor.executemany(filled[0][0], [values for _text, values in filled])
 
-    def _spell(self, about: T, _engine: str, dialect: "_Unhashed") -> tuple[str, list[str] | None, dict[str, Any]]:
+    def _filled(self, conn: Connection, about: T, parameters: dict[str, Any]) -> tuple[str, Any]:
+        spelled = self._spelled(about, conn.dialect.name, _Unhashed(conn.dialect))
+        values = {**spelled.constants, **parameters}
+        for name in spelled.times:
+            if values[name] is not None:
+                values[name] = stored_instant(values[name], conn.dialect.name)
+        return spelled.text, values if spelled.order is None else [values[name] for name in spelled.order]
+
+    def _spell(self, about: T, _engine: str, dialect: "_Unhashed") -> "_Spelled":
         compiled = self._build(about).compile(dialect=dialect.it)
-        return str(compiled), getattr(compiled, "positiontup", None), compiled.params
+        binds = compiled.binds if isinstance(compiled, SQLCompiler) else {}
+        order = compiled.positiontup if isinstance(compiled, SQLCompiler) else None
+        times = tuple(name for name, bind in binds.items() if isinstance(bind.type, Instant))
+        return _Spelled(str(compiled), order, times, dict(compiled.params))
+
+
+@dataclass(frozen=True)
+class _Spelled:
+    """A statement as one engine takes it.
+
+    Attributes:
+        text: What goes to the driver.
+        order: Names of its parameters in their order; None where the driver takes them by name.
+        times: Names of those that are times.
+        constants: Values of those that are part of the statement.
+    """
+
+    text: str
+    order: list[str] | None
+    times: tuple[str, ...]
+    constants: dict[str, Any]
 
 
 @dataclass(frozen=True)

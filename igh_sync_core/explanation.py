@@ -204,7 +204,7 @@ def _chain(
                 *_walk(conn, first.next_entity, first.next_key),
             )
         for relation in _leading_to(conn, inner, step):
-            conn.execute(insert_missing(conn, _MET).from_select(_COLUMNS, _pointing(relation, step)))
+            conn.execute(insert_missing(conn.dialect.name, _MET).from_select(_COLUMNS, _pointing(relation, step)))
         step += 1
     return ()
 

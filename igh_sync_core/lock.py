@@ -14,13 +14,15 @@ import threading
 from collections.abc import Iterator
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, inspect, select, text, update
+from sqlalchemy import Connection, Select, delete, func, inspect, select, text, update
 
 from igh_sync_core import processes
 from igh_sync_core.control import SyncLock
 from igh_sync_core.database import Database
 from igh_sync_core.dialect import insert_missing
+from igh_sync_core.driver import Prepared
 from igh_sync_core.errors import StoreBusy, StoreError
 
 HEARTBEAT_S = 15
@@ -28,9 +30,6 @@ STALE_AFTER = timedelta(seconds=90)
 HUNG_AFTER = timedelta(minutes=30)
 _LOCK = SyncLock.metadata.tables["_sync_lock"]
 _NAME = "run"
-# On PostgreSQL a shared lock on the row: it stops neither other transactions of the run nor its heartbeat, only a
-# takeover. SQLite has one writer, so what was read here holds until the end.
-_HELD = select(_LOCK.c.token).where(_LOCK.c.name == _NAME).with_for_update(read=True, key_share=True)
 log = logging.getLogger(__name__)
 
 
@@ -65,9 +64,16 @@ def fence(conn: Connection, run_id: str) -> None:
     Raises:
         StoreError: The lock was taken over by another run.
     """
-    if conn.scalar(_HELD) != run_id:
+    if _held.rows(conn, None) != [(run_id,)]:
         msg = f"run {run_id} lost the database to another run; nothing more is written"
         raise StoreError(msg)
+
+
+@Prepared
+def _held(_: None) -> Select[Any]:
+    # On PostgreSQL a shared lock on the row: it stops neither other transactions of the run nor its heartbeat, only a
+    # takeover. SQLite has one writer, so what was read here holds until the end.
+    return select(_LOCK.c.token).where(_LOCK.c.name == _NAME).with_for_update(read=True, key_share=True)
 
 
 def refuse_if_held(database: Database) -> None:
@@ -92,7 +98,7 @@ def _acquire(database: Database, run_id: str) -> None:
                 raise StoreBusy(_busy_text(holder))
             _take_from(database, conn, holder)
         conn.execute(
-            insert_missing(conn, _LOCK).values(
+            insert_missing(conn.dialect.name, _LOCK).values(
                 name=_NAME,
                 token=run_id,
                 host=socket.gethostname(),

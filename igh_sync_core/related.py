@@ -97,6 +97,8 @@ def _note_references(run: Run, relations: Sequence[Relation], tables: Sequence[R
     with run.database.connection() as conn:
         with run.database.apart(conn):
             sources = closure.unscanned(conn, relations)
+            if not (sources or closure.are_awaited(conn)):
+                return []
         for source in sources:
             with run.database.transaction(conn):
                 fence(conn, run.run_id)

@@ -7,10 +7,23 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
+from sqlalchemy import Connection
 
-from igh_sync_core import adoption, catalog, checkpoint, choices, discovery, drift, leftovers, schema, shapes
+from igh_sync_core import (
+    adoption,
+    catalog,
+    checkpoint,
+    choices,
+    discovery,
+    drift,
+    fingerprint,
+    leftovers,
+    schema,
+    shapes,
+)
 from igh_sync_core.catalog import Catalog
 from igh_sync_core.client import Client
 from igh_sync_core.discovery import Hints
@@ -19,6 +32,9 @@ from igh_sync_core.entities import EntityConfig
 from igh_sync_core.lock import fence
 from igh_sync_core.model import LogicalName, TableSpec
 from igh_sync_core.run import Run
+
+_FORM = 1
+"""Moves when this program checks or makes tables in another way, so that everything is looked at again."""
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +63,41 @@ def prepare(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> Prepare
         hints: Choice columns by entity, for tables whose definitions may not be read.
     """
     known, requests = _learn(run, entities, hints)
-    specs = [entry.spec for entry in known.entries.values() if entry.spec]
     now = run.organisation.server_time
     with run.database.writing() as conn:
         fence(conn, run.run_id)
-        adopted = adoption.adopt(conn, specs, entities, now=now)
+        verdict, adopted = _fit(conn, run, entities, known)
         checkpoint.end_killed(conn, run_id=run.run_id, now=now)
-        stored = shapes.read(conn, specs)
-        verdict = drift.judge(stored, entities, known)
-        sound = _sound(known, verdict)
-        applied = schema.apply(conn, stored, sound, language=run.organisation.language)
-        verdict = verdict.joined_by(Finding(Severity.ERROR, entity, text) for entity, text in applied.failed)
         drift.keep(conn, verdict)
-        catalog.set_aside(conn, {name: verdict.faults_of(name) for name in sorted(verdict.broken)})
-        left = leftovers.report(conn, specs, repair=run.reconcile, now=now)
+        left = leftovers.report(conn, _specs(known), repair=run.reconcile, now=now)
     _tell(verdict)
     return Prepared(verdict, (*known.notes, *adopted, *left), requests)
+
+
+def _fit(
+    conn: Connection, run: Run, entities: Sequence[EntityConfig], known: Catalog
+) -> tuple[Verdict, tuple[str, ...]]:
+    """Make the stored tables fit, and say how they did before; nothing is looked at where nothing has moved."""
+    mark = partial(_mark, conn, run, entities, known)
+    if (verdict := drift.settled(conn, mark())) is not None:
+        return verdict, ()
+    specs = _specs(known)
+    adopted = adoption.adopt(conn, specs, entities, now=run.organisation.server_time)
+    stored = shapes.read(conn, specs)
+    verdict = drift.judge(stored, entities, known)
+    applied = schema.apply(conn, stored, _sound(known, verdict), language=run.organisation.language)
+    verdict = verdict.joined_by(Finding(Severity.ERROR, entity, text) for entity, text in applied.failed)
+    catalog.set_aside(conn, {name: verdict.faults_of(name) for name in sorted(verdict.broken)})
+    if not applied.failed:
+        # As the next check would find it, now that everything is made.
+        drift.settle(conn, mark(), drift.judge(shapes.read(conn, specs), entities, known))
+    return verdict, adopted
+
+
+def _mark(conn: Connection, run: Run, entities: Sequence[EntityConfig], known: Catalog) -> str:
+    """Fingerprint of everything that the check depends on."""
+    told = (_FORM, fingerprint.of_schema(conn), run.organisation.language, entities, sorted(known.entries.items()))
+    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:16]
 
 
 def version_of(metadata_version: str, hints: Hints) -> str:
@@ -95,6 +130,10 @@ def _learn(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> tuple[Ca
 def _may_read_more(client: Client, known: Catalog) -> bool:
     """Whether definitions that were refused before are readable now: rights do not move the metadata version."""
     return known.is_without_definitions and discovery.is_readable(client, next(iter(known.entries)))
+
+
+def _specs(known: Catalog) -> list[TableSpec]:
+    return [entry.spec for entry in known.entries.values() if entry.spec]
 
 
 def _sound(known: Catalog, verdict: Verdict) -> list[TableSpec]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Select, bindparam, delete, insert, select
+from sqlalchemy import Connection, Insert, Select, bindparam, delete, select
 
 from igh_sync_core.client import Channel
 from igh_sync_core.control import SyncMetadata
-from igh_sync_core.dialect import is_one_of, listed
+from igh_sync_core.dialect import is_one_of, listed, upsert
 from igh_sync_core.driver import Prepared
 from igh_sync_core.errors import ConfigError, RequestRejected
 from igh_sync_core.model import LogicalName, Option, Organisation, TableSpec
@@ -26,8 +26,6 @@ LANGUAGE = 1033
 _METADATA = SyncMetadata.metadata.tables["_sync_metadata"]
 _ORGANISATION = "organisation"
 _ENTITY, _FAULT = "entity:", "fault:"
-_REMOVE = delete(_METADATA).where(_METADATA.c.name == bindparam("of"))
-_ADD = insert(_METADATA)
 
 
 class Entry(Struct, frozen=True):
@@ -110,7 +108,7 @@ def keep_organisation(conn: Connection, organisation: Organisation) -> None:
     Raises:
         ConfigError: The database is the copy of another organisation; nothing of this one is written.
     """
-    value = conn.execute(select(_METADATA.c.value).where(_METADATA.c.name == _ORGANISATION)).scalar_one_or_none()
+    value = _values(conn, [_ORGANISATION]).get(_ORGANISATION)
     before = msgspec.json.decode(value, type=Organisation).identity if value else ""
     if before and organisation.identity and before != organisation.identity:
         msg = (
@@ -123,8 +121,7 @@ def keep_organisation(conn: Connection, organisation: Organisation) -> None:
 
 def kept_organisation(conn: Connection) -> Organisation:
     """The organisation as this run's authentication found it."""
-    value = conn.execute(select(_METADATA.c.value).where(_METADATA.c.name == _ORGANISATION)).scalar_one()
-    return msgspec.json.decode(value, type=Organisation)
+    return msgspec.json.decode(_values(conn, [_ORGANISATION])[_ORGANISATION], type=Organisation)
 
 
 def keep(conn: Connection, catalog: Catalog, version: str) -> None:
@@ -141,8 +138,7 @@ def kept(conn: Connection, names: Sequence[LogicalName], version: str) -> Catalo
     """
     if not version:
         return None
-    rows = conn.execute(select(_METADATA.c.name, _METADATA.c.value).where(_METADATA.c.version == version)).all()
-    values = {name: value for name, value in rows}  # noqa: C416 - rows are not pairs for the type checker
+    values = dict(_of_version.rows(conn, None, version=version))
     if not all(f"{_ENTITY}{name}" in values for name in names):
         return None
     entries = {name: msgspec.json.decode(values[f"{_ENTITY}{name}"], type=Entry) for name in names}
@@ -159,8 +155,18 @@ def set_aside(conn: Connection, faults: Mapping[LogicalName, str]) -> None:
 def kept_entries(conn: Connection, names: Sequence[LogicalName]) -> list[Entry]:
     """What is known of entities, as validation stored it earlier in the run; without a table if it is set aside."""
     asked = [f"{kind}{name}" for kind in (_ENTITY, _FAULT) for name in names]
-    values = dict(_named.rows(conn, None, names=listed(conn.dialect.name, asked)))
+    values = _values(conn, asked)
     return [_entry(values.get(f"{_FAULT}{name}"), values[f"{_ENTITY}{name}"]) for name in names]
+
+
+def _values(conn: Connection, names: Sequence[str]) -> dict[str, str]:
+    """What is stored under names, as far as anything is."""
+    return dict(_named.rows(conn, None, names=listed(conn.dialect.name, names)))
+
+
+@Prepared
+def _of_version(_: None) -> Select[Any]:
+    return select(_METADATA.c.name, _METADATA.c.value).where(_METADATA.c.version == bindparam("version"))
 
 
 @Prepared
@@ -176,11 +182,15 @@ def _entry(fault: str | None, value: str) -> Entry:
 
 def known_spec(conn: Connection, name: LogicalName) -> TableSpec | None:
     """The table of one entity as it was last learnt, set aside or not; None where it never was."""
-    value = conn.execute(select(_METADATA.c.value).where(_METADATA.c.name == f"{_ENTITY}{name}")).scalar_one_or_none()
+    value = _values(conn, [f"{_ENTITY}{name}"]).get(f"{_ENTITY}{name}")
     return msgspec.json.decode(value, type=Entry).spec if value else None
 
 
 def _keep(conn: Connection, name: str, version: str, value: object) -> None:
     text = msgspec.json.encode(value).decode()
-    conn.execute(_REMOVE, {"of": name})
-    conn.execute(_ADD, {"name": name, "version": version, "fetched_at": datetime.now(UTC), "value": text})
+    _put.execute(conn, conn.dialect.name, name=name, version=version, fetched_at=datetime.now(UTC), value=text)
+
+
+@Prepared
+def _put(engine: str) -> Insert:
+    return upsert(engine, _METADATA)

@@ -16,7 +16,7 @@ from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, func, inspect, select, text, update
+from sqlalchemy import Connection, Delete, Insert, Select, bindparam, delete, func, inspect, select, text, update
 
 from igh_sync_core import processes
 from igh_sync_core.control import SyncLock
@@ -97,21 +97,26 @@ def _acquire(database: Database, run_id: str) -> None:
             if is_alive(holder, now):
                 raise StoreBusy(_busy_text(holder))
             _take_from(database, conn, holder)
-        conn.execute(
-            insert_missing(conn.dialect.name, _LOCK).values(
-                name=_NAME,
-                token=run_id,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                process=processes.birth_mark(os.getpid()),
-                since=now,
-                heartbeat=now,
-            )
+        _take.execute(
+            conn,
+            conn.dialect.name,
+            name=_NAME,
+            token=run_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            process=processes.birth_mark(os.getpid()),
+            since=now,
+            heartbeat=now,
         )
         # Another run may have been quicker: its row was not there to be read, and is now.
         holder = _holder(conn)
         if holder is not None and holder.token != run_id:
             raise StoreBusy(_busy_text(holder))
+
+
+@Prepared
+def _take(engine: str) -> Insert:
+    return insert_missing(engine, _LOCK).values({name: bindparam(name) for name in _LOCK.c.keys()})  # noqa: SIM118
 
 
 def _take_from(database: Database, conn: Connection, holder: SyncLock) -> None:
@@ -127,10 +132,15 @@ def _take_from(database: Database, conn: Connection, holder: SyncLock) -> None:
 def _release(database: Database, run_id: str) -> None:
     try:
         with database.writing() as conn:
-            conn.execute(delete(_LOCK).where(_LOCK.c.token == run_id))
+            _give_back.execute(conn, None, token=run_id)
     except StoreError as exc:
         # What the run did is committed, and what it raised matters more: the lock dies with its heartbeat.
         log.warning("the lock could not be given back and ends by itself in %s: %s", STALE_AFTER, exc)
+
+
+@Prepared
+def _give_back(_: None) -> Delete:
+    return delete(_LOCK).where(_LOCK.c.token == bindparam("token"))
 
 
 def is_alive(holder: SyncLock, now: datetime) -> bool:
@@ -152,8 +162,13 @@ def is_alive(holder: SyncLock, now: datetime) -> bool:
 
 
 def _holder(conn: Connection) -> SyncLock | None:
-    held = conn.execute(select(_LOCK).where(_LOCK.c.name == _NAME)).mappings().one_or_none()
-    return SyncLock.model_validate(dict(held)) if held else None
+    rows = _lines.rows(conn, None)
+    return SyncLock.model_validate(dict(zip(_LOCK.c.keys(), rows[0], strict=True))) if rows else None
+
+
+@Prepared
+def _lines(_: None) -> Select[Any]:
+    return select(_LOCK).where(_LOCK.c.name == _NAME)
 
 
 def _now(database: Database, conn: Connection) -> datetime:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Connection, select, update
+from sqlalchemy import Column, Connection, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
@@ -97,7 +97,10 @@ def create_control_tables(database: Database) -> None:
     """Make the control tables where they are missing."""
     with database.writing() as conn:
         database.queue(conn)
-        CONTROL.create_all(conn)
+        present = set(inspect(conn).get_table_names())
+        missing = [table for table in CONTROL.sorted_tables if table.name not in present]
+        if missing:
+            CONTROL.create_all(conn, missing, checkfirst=False)
 
 
 def create_tables(conn: Connection, specs: Iterable[TableSpec]) -> list[str]:

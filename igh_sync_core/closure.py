@@ -21,12 +21,17 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
+    BindParameter,
     ColumnElement,
     CompoundSelect,
     Connection,
+    Insert,
     Select,
     Text,
+    Update,
     and_,
+    bindparam,
     case,
     cast,
     delete,
@@ -94,22 +99,35 @@ def note_references(conn: Connection, source: TableSpec, relations: Sequence[Rel
         relations: All that are followed; ids already stored are listed too, see :func:`drop_stored`.
     """
     relations = _from(source, relations)
-    main, followed = entity_tables(source).main, digest(relations)
+    followed = digest(relations)
     start, is_filling = _scanned(checkpoint.read(conn, source), followed)
-    last = conn.execute(select(func.coalesce(func.max(main.c.row_id), 0))).scalar_one()
+    [(last,)] = _last.rows(conn, source)
     if last > start:
-        conn.execute(
-            insert_missing(conn.dialect.name, _WANTED).from_select(_COLUMNS, _pointed_at(relations, after=start))
-        )
-    conn.execute(
-        update(_STATE)
-        .where(_STATE.c.entity_name == source.entity_set)
-        .values(scanned_row_id=0 if is_filling else last, relations_digest=followed)
-    )
+        _note.execute(conn, (conn.dialect.name, relations), after=start)
+    reached = 0 if is_filling else last
+    _reach.execute(conn, None, of=source.entity_set, scanned_row_id=reached, relations_digest=followed)
 
 
-def _from(source: TableSpec, relations: Sequence[Relation]) -> list[Relation]:
-    return [one for one in relations if one.source == source]
+@Prepared
+def _last(source: TableSpec) -> Select[Any]:
+    return select(func.coalesce(func.max(entity_tables(source).main.c.row_id), 0))
+
+
+@Prepared
+def _note(about: tuple[str, tuple[Relation, ...]]) -> Insert:
+    engine, relations = about
+    pointed_at = _pointed_at(relations, after=bindparam("after", type_=BigInteger()))
+    return insert_missing(engine, _WANTED).from_select(_COLUMNS, pointed_at)
+
+
+@Prepared
+def _reach(_: None) -> Update:
+    reached: dict[str, Any] = {name: bindparam(name) for name in ("scanned_row_id", "relations_digest")}
+    return update(_STATE).where(_STATE.c.entity_name == bindparam("of")).values(reached)
+
+
+def _from(source: TableSpec, relations: Sequence[Relation]) -> tuple[Relation, ...]:
+    return tuple(one for one in relations if one.source == source)
 
 
 def _scanned(state: SyncState | None, followed: str) -> tuple[int, bool]:
@@ -123,7 +141,7 @@ def _scanned(state: SyncState | None, followed: str) -> tuple[int, bool]:
     return 0 if is_filling or state.relations_digest != followed else state.scanned_row_id, is_filling
 
 
-def _pointed_at(relations: Sequence[Relation], *, after: int) -> Select[Any]:
+def _pointed_at(relations: Sequence[Relation], *, after: int | BindParameter[int]) -> Select[Any]:
     """Distinct pairs of related table and id, and their standing, from the current rows beyond a ``row_id``.
 
     One pass over the wide rows, in the order they lie in; what it gathers is narrow and is gone through per relation.

@@ -6,7 +6,8 @@ time, so transactions of one process queue here fairly instead of polling the fi
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, event, func, select
@@ -80,6 +81,20 @@ class Database:
                 if not (conn.closed or conn.invalidated):
                     conn.invalidate()  # nobody else is to find what a fault left in it
                 raise
+
+    @contextlib.contextmanager
+    def connecting(self) -> Iterator[Callable[[], Connection]]:
+        """Give what gets a connection of its own when first called, and the same one later; given back at the end.
+
+        Who waits for the network has none until there is something to write. Opening one costs SQLite more than
+        writing a page without news, since it reads the definitions of all tables.
+
+        Raises:
+            StoreUnavailable: The database cannot be reached.
+            StoreError: It refused a statement.
+        """
+        with contextlib.ExitStack() as stack:
+            yield cache(lambda: stack.enter_context(self.connection()))
 
     def empty_temporary(self, conn: Connection, table: Table) -> None:
         """See that a temporary table of this connection is there and empty.

@@ -26,8 +26,10 @@ def keep_up(table: RelatedTable) -> None:
         SyncError: Pages before the fault are stored, and the next run goes on from them.
     """
     with table.stage() as stage:
-        feed = _first_feed(stage)
+        feed: Feed | None = _first_feed(stage)
         _begin(stage)
+    # Another one, which has no connection before the first page is here.
+    with table.stage() as stage:
         while feed is not None:
             table.remark(feed.reason)
             try:

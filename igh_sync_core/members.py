@@ -3,8 +3,9 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import cached_property
 
 import msgspec
 from sqlalchemy import Connection
@@ -77,15 +78,15 @@ class RelatedTable:
 
     @contextlib.contextmanager
     def stage(self) -> Iterator["Stage"]:
-        """Open a connection for one stage.
+        """Begin one stage, where the last one ended.
 
         Raises:
             StoreError: The database cannot be used.
         """
-        with self.run.database.connection() as conn:
-            with self.run.database.transaction(conn):
-                stage = Stage(self, conn)
-            yield stage
+        with self.run.database.reading() as conn:
+            state = checkpoint.read(conn, self.spec)
+        with self.run.database.connecting() as connect:
+            yield Stage(self, connect, state)
 
     def report(self) -> EntityReport:
         """What happened, whether well or not."""
@@ -107,20 +108,27 @@ class RelatedTable:
 
 
 class Stage:
-    """A related table with a connection of its own.
+    """A related table with a connection of its own, from when it first needs one.
 
     Attributes:
         table: The table.
-        conn: Used by nobody else.
         state: How far it has come, as committed last.
-        history: Its versions.
     """
 
-    def __init__(self, table: RelatedTable, conn: Connection) -> None:
-        self.table, self.conn = table, conn
-        self.state = checkpoint.read(conn, table.spec)
+    def __init__(self, table: RelatedTable, connect: Callable[[], Connection], state: SyncState) -> None:
+        self.table, self.state = table, state
+        self._connect = connect
+
+    @property
+    def conn(self) -> Connection:
+        """Used by nobody else."""
+        return self._connect()
+
+    @cached_property
+    def history(self) -> History:
+        """The versions of the table."""
         fresh = frozenset(filter(None, self.state.fresh_columns.split(",")))
-        self.history = History(table.run.database, conn, table.tables, fresh=fresh)
+        return History(self.table.run.database, self.conn, self.table.tables, fresh=fresh)
 
     @contextlib.contextmanager
     def committing(self) -> Iterator[SyncState]:

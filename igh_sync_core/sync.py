@@ -6,8 +6,10 @@ covers it in one transaction (law 1). A kill between two pages loses nothing: th
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from http import HTTPStatus
 from itertools import repeat
 
@@ -35,12 +37,11 @@ _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
 log = logging.getLogger(__name__)
 
 
-def sync_entity(run: Run, conn: Connection, spec: TableSpec, plan: Plan, state: SyncState) -> EntityReport:
+def sync_entity(run: Run, spec: TableSpec, plan: Plan, state: SyncState) -> EntityReport:
     """Bring one entity up to date.
 
     Args:
         run: The run, which holds the database.
-        conn: A connection that nobody else uses meanwhile, outside any transaction.
         spec: The entity; its tables exist and fit.
         plan: How it is read.
         state: How far it has come.
@@ -49,8 +50,9 @@ def sync_entity(run: Run, conn: Connection, spec: TableSpec, plan: Plan, state: 
         SyncError: Nothing of the page at fault is written; pages before it are, and the next run goes on from them.
     """
     started = time.monotonic()
-    work = _EntitySync(run, conn, spec, plan, state)
-    work.run()
+    with run.database.connecting() as connect:
+        work = _EntitySync(run, connect, spec, plan, state)
+        work.run()
     return EntityReport(
         entity=spec.logical_name,
         table=spec.entity_set,
@@ -65,14 +67,14 @@ def sync_entity(run: Run, conn: Connection, spec: TableSpec, plan: Plan, state: 
 class _EntitySync:
     """The reads of one entity in one run."""
 
-    def __init__(self, run: Run, conn: Connection, spec: TableSpec, plan: Plan, state: SyncState) -> None:
-        self._run, self._conn, self._spec, self.plan, self._state = run, conn, spec, plan, state
+    def __init__(
+        self, run: Run, connect: Callable[[], Connection], spec: TableSpec, plan: Plan, state: SyncState
+    ) -> None:
+        self._run, self._connect, self._spec, self.plan, self._state = run, connect, spec, plan, state
         self._root = run.client.config.api_root
         self._tables = entity_tables(spec)
         self._codec = RowCodec(spec, run.database.kind)
         self._choices = Choices(spec, run.organisation.language)
-        fresh = frozenset(filter(None, state.fresh_columns.split(",")))
-        self._history = History(run.database, conn, self._tables, fresh=fresh)
         self._is_long = state.overlap_due  # nobody knows how many pages a baseline before a kill had
         self._sync_time: datetime | None = None
         self.channel = run.open_channel(spec)
@@ -81,6 +83,15 @@ class _EntitySync:
         self.counts = Counts()
         self._stored = 0
         self.remarks: list[str] = []
+
+    @property
+    def _conn(self) -> Connection:
+        return self._connect()
+
+    @cached_property
+    def _history(self) -> History:
+        fresh = frozenset(filter(None, self._state.fresh_columns.split(",")))
+        return History(self._run.database, self._conn, self._tables, fresh=fresh)
 
     def run(self) -> None:
         """Do the read that is due, and what must follow it."""

@@ -3,7 +3,9 @@
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
 
 import httpx
 
@@ -22,17 +24,24 @@ def open_http(config: Config, transport: httpx.BaseTransport | None = None) -> h
 
     Source: https://learn.microsoft.com/power-apps/developer/data-platform/send-parallel-requests
     """
-    trust = httpx.create_ssl_context()
-    if config.ca_file:
-        trust.load_verify_locations(cafile=config.ca_file)
+    changed_ns = Path(config.ca_file).stat().st_mtime_ns if config.ca_file else 0
     return httpx.Client(
         transport=transport,
-        verify=trust,
+        verify=_trust(config.ca_file, changed_ns),
         timeout=_TIMEOUTS,
         limits=_LIMITS,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": "igh-sync"},
     )
+
+
+@lru_cache(maxsize=8)
+def _trust(ca_file: str | None, _changed_ns: int) -> ssl.SSLContext:
+    """Whom to trust; read once per process and state of the file, since all the authorities take a while to read."""
+    trust = httpx.create_ssl_context()
+    if ca_file:
+        trust.load_verify_locations(cafile=ca_file)
+    return trust
 
 
 @contextmanager

@@ -100,11 +100,10 @@ def held(run: Run) -> Iterator[None]:
     Raises:
         StoreBusy: Another run holds it.
     """
-    refuse_if_held(run.database)
     with run.database.keeping_connections():
+        refuse_if_held(run.database)
         schema.create_control_tables(run.database)
-        # The connection kept open saves every other one from closing the file, which makes SQLite rewrite its log.
-        with exclusive_run(run.database, run.run_id), run.database.connection():
+        with exclusive_run(run.database, run.run_id):
             with run.database.writing() as conn:
                 catalog.keep_organisation(conn, run.organisation)
             yield
@@ -168,22 +167,21 @@ def sync_one(run: Run, entity: EntityConfig) -> EntityReport:
     Raises:
         SyncError: It failed; the failure is on record, and what was stored before stays.
     """
-    with run.database.connection() as conn:
-        with run.database.transaction(conn):
-            [entry] = catalog.kept_entries(conn, [LogicalName(entity.name)])
-            if entry.spec is None:
-                return _set_aside(entity, entry.fault)
-            if entity.filtered:
-                return _skipped(entity, "filtered entities are synced together, by sync_related_tier")
-            checkpoint.log_start(conn, entry.spec, run_id=run.run_id, now=run.organisation.server_time)
-            state = checkpoint.read(conn, entry.spec)
-        try:
-            report = sync_entity(run, conn, entry.spec, strategy.choose(entry.spec, entity), state)
-        except Exception as exc:
-            _log_failure(run, entry.spec, failed(entity, exc))
-            raise
-        with run.database.transaction(conn):
-            checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
+    with run.database.writing() as conn:
+        [entry] = catalog.kept_entries(conn, [LogicalName(entity.name)])
+        if entry.spec is None:
+            return _set_aside(entity, entry.fault)
+        if entity.filtered:
+            return _skipped(entity, "filtered entities are synced together, by sync_related_tier")
+        checkpoint.log_start(conn, entry.spec, run_id=run.run_id, now=run.organisation.server_time)
+        state = checkpoint.read(conn, entry.spec)
+    try:
+        report = sync_entity(run, entry.spec, strategy.choose(entry.spec, entity), state)
+    except Exception as exc:
+        _log_failure(run, entry.spec, failed(entity, exc))
+        raise
+    with run.database.writing() as conn:
+        checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
     return report
 
 

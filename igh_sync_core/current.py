@@ -1,24 +1,26 @@
 """Current versions: what is stored of the records of a page, looked up together, and which of them differ.
 
 A record stored exactly as it came is told by its document alone, and nothing more is looked at or written for it. Of
-the others the declared columns are compared, in the form in which both go into the engine and come out of it (law 5).
+the others the declared columns are compared, both documents read by the types that metadata declares now (law 5).
 Everything here runs inside the caller's transaction, and only reads.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Connection, Select, Text, cast, func, select
-from sqlalchemy.dialects.postgresql import JSONB
+from msgspec import Raw
+from sqlalchemy import ColumnElement, Connection, Select, Text, cast, func, select
 
 from igh_sync_core.batch import Batch
 from igh_sync_core.dialect import is_one_of, listed
 from igh_sync_core.driver import Prepared
+from igh_sync_core.errors import DataError
 from igh_sync_core.model import Kind
+from igh_sync_core.rows import RowCodec
 from igh_sync_core.tables import EntityTables
 
 VOLATILE = frozenset({"versionnumber"})
@@ -69,13 +71,14 @@ def find(conn: Connection, tables: EntityTables, keys: Sequence[Any]) -> dict[An
     return found
 
 
-def meet(conn: Connection, tables: EntityTables, batch: Batch, *, fresh: frozenset[str]) -> Met:
+def meet(conn: Connection, tables: EntityTables, batch: Batch, codec: RowCodec, *, fresh: frozenset[str]) -> Met:
     """Lay a page beside what is stored.
 
     Args:
         conn: Inside a transaction.
         tables: The entity's.
         batch: Records with distinct keys.
+        codec: What decoded them.
         fresh: Columns stored without values so far: they are not compared, and no record counts as the same.
     """
     found = find(conn, tables, batch.keys)
@@ -85,7 +88,8 @@ def meet(conn: Connection, tables: EntityTables, batch: Batch, *, fresh: frozens
         documents = batch.column("json_response")
         news = [at for at, one in enumerate(current) if one is None or not _is_same(one.document, documents[at], conn)]
     current, taken = [current[at] for at in news], batch.take(news)
-    return Met(len(batch) - len(news), taken, current, _changed(conn, tables, taken, current, VOLATILE | fresh))
+    changed = _Comparison(codec, fresh).changed(taken, current)
+    return Met(len(batch) - len(news), taken, current, changed)
 
 
 def last_ends(conn: Connection, tables: EntityTables, keys: Sequence[Any]) -> dict[Any, Any]:
@@ -95,7 +99,7 @@ def last_ends(conn: Connection, tables: EntityTables, keys: Sequence[Any]) -> di
 
 def _keys(conn: Connection, tables: EntityTables, keys: Sequence[Any]) -> Any:  # noqa: ANN401 - as the driver takes it
     """Keys to look up; what is no GUID cannot be stored as one, and the refusal names it where it is written."""
-    if conn.dialect.name == "postgresql" and _kinds(tables)[tables.spec.key] is Kind.GUID:
+    if conn.dialect.name == "postgresql" and _kind_of_key(tables) is Kind.GUID:
         keys = [key for key in keys if _GUID.fullmatch(key)]
     return listed(conn.dialect.name, keys)
 
@@ -110,73 +114,77 @@ def _is_same(stored: str, received: str, conn: Connection) -> bool:
         return False
 
 
-def _changed(
-    conn: Connection, tables: EntityTables, news: Batch, current: Sequence[Current | None], ignored: frozenset[str]
-) -> frozenset[int]:
-    """Positions of the records that differ from their current version in a declared column."""
-    names = tuple(name for name in tables.column_names[:-1] if name not in ignored)
-    row_ids = listed(conn.dialect.name, [one.row_id for one in current if one])
-    stored = {row_id: tuple(values) for row_id, *values in _values_of.rows(conn, (tables, names), row_ids=row_ids)}
-    rows = zip(*(news.column(name) for name in names), strict=True)
-    objects = [at for at, name in enumerate(names) if _kinds(tables).get(name) is Kind.COMPLEX]
-    differ = {
-        at
-        for at, (one, row) in enumerate(zip(current, rows, strict=True))
-        if one and row != stored[one.row_id] and not _are_alike(row, stored[one.row_id], objects)
-    }
-    fields = [field for field in news.raw if field not in ignored]
-    return frozenset(differ | {at for at, one in enumerate(current) if one and _chose(news, at, fields, one)})
+class _Comparison:
+    """Records and their current versions, column by column (law 5)."""
+
+    def __init__(self, codec: RowCodec, fresh: frozenset[str]) -> None:
+        self._codec, self._fresh = codec, fresh
+        ignored = VOLATILE | fresh
+        kinds = {column.name: column.kind for column in codec.spec.columns}
+        self._plain = [name for name in codec.names[:-1] if name not in ignored and kinds.get(name) is not Kind.COMPLEX]
+        self._objects = [name for name in kinds if name not in ignored and kinds[name] is Kind.COMPLEX]
+        self._choices = [column.name for column in codec.spec.multiselects if column.name not in ignored]
+
+    def changed(self, news: Batch, current: Sequence[Current | None]) -> frozenset[int]:
+        """Positions of the records that differ from their current version in a declared column."""
+        positions = [at for at, one in enumerate(current) if one]
+        if not positions:
+            return frozenset()
+        stored = self._stored([one for one in current if one])
+        rows = zip(positions, self._rows(news.take(positions)), stored, strict=True)
+        return frozenset(at for at, new, old in rows if new != old)
+
+    def _stored(self, versions: Sequence[Current]) -> Iterator[tuple[Any, ...] | None]:
+        """What the versions hold; None for one that the present types cannot tell."""
+        records = [self._without_fresh(one.document) for one in versions]
+        try:
+            yield from self._rows(self._codec.decode(records))
+        except DataError:
+            for record in records:
+                try:
+                    yield from self._rows(self._codec.decode([record]))
+                except DataError:
+                    yield None
+
+    def _without_fresh(self, document: str) -> Raw:
+        """A stored record without the columns that are not compared, whose types may be others now."""
+        if not self._fresh:
+            return Raw(document.encode())
+        members = msgspec.json.decode(document, type=dict[str, Raw])
+        return Raw(msgspec.json.encode({name: value for name, value in members.items() if name not in self._fresh}))
+
+    def _rows(self, batch: Batch) -> Iterator[tuple[Any, ...]]:
+        """What is compared of each record: columns, objects whatever their spelling, choices as received."""
+        columns = [batch.column(name) for name in self._plain]
+        objects = [list(map(_object, batch.column(name))) for name in self._objects]
+        return zip(*columns, *objects, *(batch.raw[name] for name in self._choices), strict=True)
 
 
-def _are_alike(row: Sequence[Any], stored: Sequence[Any], objects: Sequence[int]) -> bool:
-    """Whether two rows differ at most in how they spell objects."""
-    pairs = list(zip(row, stored, strict=True))
-    return all(new == old for at, (new, old) in enumerate(pairs) if at not in objects) and all(
-        new == old or (None not in (new, old) and _EXACT.decode(new) == _EXACT.decode(old))
-        for new, old in (pairs[at] for at in objects)
-    )
+def _object(text: str | None) -> Any:  # noqa: ANN401 - any JSON
+    return None if text is None else _EXACT.decode(text)
 
 
-def _chose(news: Batch, at: int, fields: Sequence[str], one: Current) -> bool:
-    """Whether a multi-select holds other choices than before: its column tells only where a single one is chosen."""
-    if not fields:
-        return False
-    stored = msgspec.json.decode(one.document)
-    return any(news.raw[field][at] != stored.get(field) for field in fields)
+def _kind_of_key(tables: EntityTables) -> Kind:
+    return next(column.kind for column in tables.spec.columns if column.name == tables.spec.key)
 
 
-def _kinds(tables: EntityTables) -> dict[str, Kind]:
-    return {column.name: column.kind for column in tables.spec.columns}
-
-
-def _plain(column: Column[Any], kind: Kind | None) -> ColumnElement[Any]:
-    """A column as text where the driver would make objects of it."""
-    return cast(column, Text) if kind in (Kind.GUID, Kind.COMPLEX) or isinstance(column.type, JSONB) else column
+def _key(tables: EntityTables) -> ColumnElement[Any]:
+    """The key as text where the driver would make an object of it."""
+    key = tables.main.c[tables.spec.key]
+    return cast(key, Text) if _kind_of_key(tables) is Kind.GUID else key
 
 
 @Prepared
 def _versions_of(tables: EntityTables) -> Select[Any]:
     main = tables.main
     key = main.c[tables.spec.key]
-    columns = (_plain(key, _kinds(tables)[tables.spec.key]), main.c.row_id, main.c.valid_from)
-    return select(*columns, cast(main.c.json_response, Text)).where(main.c.valid_to.is_(None), is_one_of(key, "keys"))
+    columns = (_key(tables), main.c.row_id, main.c.valid_from, cast(main.c.json_response, Text))
+    return select(*columns).where(main.c.valid_to.is_(None), is_one_of(key, "keys"))
 
 
 @Prepared
 def _ends_of(tables: EntityTables) -> Select[Any]:
     main = tables.main
     key = main.c[tables.spec.key]
-    plain = _plain(key, _kinds(tables)[tables.spec.key])
-    return (
-        select(plain, func.max(main.c.valid_to))
-        .where(main.c.valid_to.is_not(None), is_one_of(key, "keys"))
-        .group_by(key)
-    )
-
-
-@Prepared
-def _values_of(about: tuple[EntityTables, tuple[str, ...]]) -> Select[Any]:
-    tables, names = about
-    main, kinds = tables.main, _kinds(tables)
-    columns = (_plain(main.c[name], kinds.get(name)) for name in names)
-    return select(main.c.row_id, *columns).where(is_one_of(main.c.row_id, "row_ids"))
+    ends = select(_key(tables), func.max(main.c.valid_to))
+    return ends.where(main.c.valid_to.is_not(None), is_one_of(key, "keys")).group_by(key)

@@ -18,7 +18,7 @@ from igh_sync_core.errors import SyncError
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.report import Counts, EntityReport
-from igh_sync_core.rows import RowCodec
+from igh_sync_core.rows import row_codec
 from igh_sync_core.run import Run
 from igh_sync_core.strategy import Strategy
 from igh_sync_core.tables import entity_tables
@@ -48,7 +48,7 @@ class RelatedTable:
     def __init__(self, run: Run, spec: TableSpec) -> None:
         self.run, self.spec = run, spec
         self.tables = entity_tables(spec)
-        self.codec = RowCodec(spec, run.database.kind)
+        self.codec = row_codec(spec, run.database.kind)
         self.choices = Choices(spec, run.organisation.language)
         self.channel = run.open_channel(spec)
         self.keys_channel = run.client.channel(spec.logical_name, page_size=run.page_size)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -47,8 +47,14 @@ _TYPES: dict[Kind, Any] = {
 }
 
 
+@lru_cache(maxsize=1024)
+def row_codec(spec: TableSpec, engine: Engine) -> "RowCodec":
+    """The decoder of one entity's records for one engine; the same one for all threads, since it takes time to make."""
+    return RowCodec(spec, engine)
+
+
 class RowCodec:
-    """Decoder of one entity's records for one engine.
+    """Decoder of one entity's records for one engine; see :func:`row_codec`.
 
     Args:
         spec: The entity.

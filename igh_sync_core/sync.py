@@ -26,7 +26,7 @@ from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import Page, id_batches
 from igh_sync_core.report import Counts, EntityReport
-from igh_sync_core.rows import RowCodec
+from igh_sync_core.rows import row_codec
 from igh_sync_core.run import WORKBENCH, Progress, Run
 from igh_sync_core.strategy import Plan, Read, ReadKind
 from igh_sync_core.tables import entity_tables
@@ -73,7 +73,7 @@ class _EntitySync:
         self._run, self._connect, self._spec, self.plan, self._state = run, connect, spec, plan, state
         self._root = run.client.config.api_root
         self._tables = entity_tables(spec)
-        self._codec = RowCodec(spec, run.database.kind)
+        self._codec = row_codec(spec, run.database.kind)
         self._choices = Choices(spec, run.organisation.language)
         self._is_long = state.overlap_due  # nobody knows how many pages a baseline before a kill had
         self._sync_time: datetime | None = None

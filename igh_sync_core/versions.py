@@ -34,6 +34,7 @@ from igh_sync_core.dialect import Instant, later_of, one_second_after, second_af
 from igh_sync_core.driver import Prepared, attempt
 from igh_sync_core.report import Counts
 from igh_sync_core.room import make_room
+from igh_sync_core.rows import row_codec
 from igh_sync_core.staging import Staging
 from igh_sync_core.tables import EntityTables, renewing
 
@@ -102,7 +103,8 @@ class History:
 
     def meet(self, batch: Batch) -> Met:
         """Lay a page beside the open versions; writes nothing."""
-        return current.meet(self._conn, self._tables, batch, fresh=self._fresh)
+        codec = row_codec(self._tables.spec, self._database.kind)
+        return current.meet(self._conn, self._tables, batch, codec, fresh=self._fresh)
 
     def apply(self, met: Met, now: datetime) -> Counts:
         """Write what a page brings.

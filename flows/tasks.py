@@ -31,6 +31,7 @@ from igh_sync_core.references import Findings
 from igh_sync_core.report import EntityReport
 from igh_sync_core.run import Progress, Run, ignore
 from igh_sync_core.sharing import shared_client
+from igh_sync_core.tier import sync_one
 
 R = TypeVar("R")
 
@@ -87,7 +88,7 @@ def sync_entity(entity: str, order: Order) -> EntityReport:
 
     def step() -> EntityReport:
         with _attached(order, listener=EntityProgress(entity, partial(_count, entity, order))) as run:
-            return _noted(workflow.sync_one(run, order.load_entity(entity)))
+            return _noted(sync_one(run, order.load_entity(entity)))
 
     return _told(step)
 

@@ -15,6 +15,7 @@ from igh_sync_core import workflow
 from igh_sync_core.config import Config
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.report import EntityReport
+from igh_sync_core.tier import failed
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Tiers:
         result: Any = related.submit(what, self.order).result(raise_on_failure=False)
         self.progress.step(what, len(tier))
         if isinstance(result, BaseException):
-            return [workflow.failed(entity, result) for entity in tier]
+            return [failed(entity, result) for entity in tier]
         return list(result)
 
     def _submit(self, entity: EntityConfig) -> PrefectFuture[EntityReport]:
@@ -71,4 +72,4 @@ class Tiers:
 
 def _report_of(entity: EntityConfig, future: PrefectFuture[EntityReport]) -> EntityReport:
     result: Any = future.result(raise_on_failure=False)
-    return workflow.failed(entity, result) if isinstance(result, BaseException) else result
+    return failed(entity, result) if isinstance(result, BaseException) else result

@@ -78,15 +78,15 @@ def end_killed(conn: Connection, *, run_id: str, now: datetime) -> None:
     conn.execute(update(_LOG).where(*is_left).values(end_time=now, status="failed", error_message=_KILLED))
 
 
-def log_start(conn: Connection, spec: TableSpec, *, run_id: str, now: datetime) -> None:
-    """Open the run's line for this entity in ``_sync_log``.
+def log_start(conn: Connection, *specs: TableSpec, run_id: str, now: datetime) -> None:
+    """Open the run's lines for entities in ``_sync_log``.
 
     Raises:
         StoreError: Another run has taken the database.
     """
     fence(conn, run_id)
-    begun = {"entity_name": spec.entity_set, "start_time": now, "status": "in_progress", "run_id": run_id}
-    _add_line.execute(conn, None, **begun)
+    begun = {"start_time": now, "status": "in_progress", "run_id": run_id}
+    _add_line.execute_many(conn, None, ({"entity_name": spec.entity_set, **begun} for spec in specs))
 
 
 def log_end(conn: Connection, report: EntityReport, *, run_id: str, now: datetime) -> None:

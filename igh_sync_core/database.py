@@ -122,7 +122,7 @@ class Database:
     @contextlib.contextmanager
     def transaction(self, conn: Connection) -> Iterator[None]:
         """Commit everything written inside, or nothing of it (law 1)."""
-        with self._writer or contextlib.nullcontext(), conn.begin():
+        with self._turn(), conn.begin():
             yield
 
     @contextlib.contextmanager
@@ -138,8 +138,12 @@ class Database:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a connection with one transaction around everything done with it."""
-        with self.connection() as conn, self.transaction(conn):
+        # The turn first: who waits for it needs no connection yet, and takes the one that was used before.
+        with self._turn(), self.connection() as conn, self.transaction(conn):
             yield conn
+
+    def _turn(self) -> contextlib.AbstractContextManager[object]:
+        return self._writer or contextlib.nullcontext()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -37,11 +37,14 @@ _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
 log = logging.getLogger(__name__)
 
 
-def sync_entity(run: Run, spec: TableSpec, plan: Plan, state: SyncState) -> EntityReport:
+def sync_entity(
+    run: Run, connect: Callable[[], Connection], spec: TableSpec, plan: Plan, state: SyncState
+) -> EntityReport:
     """Bring one entity up to date.
 
     Args:
         run: The run, which holds the database.
+        connect: Gives a connection that nobody else uses meanwhile, see ``Database.connecting``.
         spec: The entity; its tables exist and fit.
         plan: How it is read.
         state: How far it has come.
@@ -50,9 +53,8 @@ def sync_entity(run: Run, spec: TableSpec, plan: Plan, state: SyncState) -> Enti
         SyncError: Nothing of the page at fault is written; pages before it are, and the next run goes on from them.
     """
     started = time.monotonic()
-    with run.database.connecting() as connect:
-        work = _EntitySync(run, connect, spec, plan, state)
-        work.run()
+    work = _EntitySync(run, connect, spec, plan, state)
+    work.run()
     return EntityReport(
         entity=spec.logical_name,
         table=spec.entity_set,

@@ -8,20 +8,19 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from igh_sync_core import catalog, checkpoint, drift, memory, preparation, schema, strategy
+from igh_sync_core import catalog, drift, memory, preparation, schema
 from igh_sync_core.client import Client
 from igh_sync_core.config import Config, validate
 from igh_sync_core.database import Database
 from igh_sync_core.drift import Verdict
 from igh_sync_core.entities import EntityConfig
-from igh_sync_core.errors import ConfigError, SchemaError, SyncError
+from igh_sync_core.errors import ConfigError
 from igh_sync_core.lock import exclusive_run, refuse_if_held
 from igh_sync_core.model import LogicalName, Organisation, TableSpec
 from igh_sync_core.options import Options
@@ -31,7 +30,7 @@ from igh_sync_core.related import sync_related
 from igh_sync_core.report import EntityReport, RunReport
 from igh_sync_core.run import Run
 from igh_sync_core.sharing import shared_client, shared_database
-from igh_sync_core.sync import sync_entity
+from igh_sync_core.tier import guarded, sync_one, sync_tier
 
 OUTCOME = "igh_sync_core.outcome"
 """Logger of what a run ends with; a program that shows the report itself may leave it out."""
@@ -60,7 +59,7 @@ def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Opti
         with held(run):
             notes, requests = prepare(run, entities, options.optionsets)
             verdict = verdict_of(run)
-            reports = _sync_tier(run, tiers(entities)[0], options)
+            reports = sync_tier(run, tiers(entities)[0], options)
             related = sync_related_tier(run, entities)
             for report in related:
                 options.on_report(report)
@@ -161,30 +160,6 @@ def tiers(entities: Iterable[EntityConfig]) -> tuple[list[EntityConfig], list[En
     return [one for one in everything if not one.filtered], [one for one in everything if one.filtered]
 
 
-def sync_one(run: Run, entity: EntityConfig) -> EntityReport:
-    """Sync one entity and log it in ``_sync_log``.
-
-    Raises:
-        SyncError: It failed; the failure is on record, and what was stored before stays.
-    """
-    with run.database.writing() as conn:
-        [entry] = catalog.kept_entries(conn, [LogicalName(entity.name)])
-        if entry.spec is None:
-            return _set_aside(entity, entry.fault)
-        if entity.filtered:
-            return _skipped(entity, "filtered entities are synced together, by sync_related_tier")
-        checkpoint.log_start(conn, entry.spec, run_id=run.run_id, now=run.organisation.server_time)
-        state = checkpoint.read(conn, entry.spec)
-    try:
-        report = sync_entity(run, entry.spec, strategy.choose(entry.spec, entity), state)
-    except Exception as exc:
-        _log_failure(run, entry.spec, failed(entity, exc))
-        raise
-    with run.database.writing() as conn:
-        checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
-    return report
-
-
 def sync_related_tier(run: Run, entities: Sequence[EntityConfig]) -> list[EntityReport]:
     """Sync all filtered entities together and log them in ``_sync_log``; what failed is in its report.
 
@@ -204,7 +179,7 @@ def sync_related_tier(run: Run, entities: Sequence[EntityConfig]) -> list[Entity
     with run.database.reading() as conn:
         entries = dict(zip(filtered, catalog.kept_entries(conn, [*filtered]), strict=True))
     faults = {name for name, entry in entries.items() if entry.spec is None}
-    aside = [_guarded(run, filtered[name]) for name in filtered if name in faults]
+    aside = [guarded(partial(sync_one, run), filtered[name]) for name in filtered if name in faults]
     return aside + sync_related(run, kept_specs(run, entities), filtered.keys() - faults)
 
 
@@ -224,12 +199,6 @@ def kept_specs(run: Run, entities: Iterable[EntityConfig]) -> list[TableSpec]:
     with run.database.reading() as conn:
         entries = catalog.kept_entries(conn, [LogicalName(entity.name) for entity in entities])
     return [entry.spec for entry in entries if entry.spec is not None]
-
-
-def failed(entity: EntityConfig, exc: BaseException) -> EntityReport:
-    """The report of an entity that could not be synced."""
-    text = str(exc) if isinstance(exc, SyncError) else f"{type(exc).__name__}: {exc}"
-    return EntityReport(entity=entity.name, table=entity.api_name, status="failed", error=text)
 
 
 def fold(
@@ -252,43 +221,3 @@ def fold(
     total = requests + sum(report.requests for report in reports)
     errors: tuple[dict[str, Any], ...] = tuple(msgspec.to_builtins(verdict.errors)) if verdict else ()
     return RunReport(run_id=run_id, entities=tuple(reports), requests=total, notes=notes, validation_errors=errors)
-
-
-def _sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[EntityReport]:
-    def one(entity: EntityConfig) -> EntityReport:
-        report = _guarded(run, entity)
-        options.on_report(report)
-        return report
-
-    with ThreadPoolExecutor(options.concurrency, thread_name_prefix="sync") as pool:
-        # Each thread works in a copy of the caller's context, so that its log records belong to the caller's run.
-        futures = [pool.submit(copy_context().run, one, entity) for entity in tier]
-        return [future.result() for future in futures]
-
-
-def _guarded(run: Run, entity: EntityConfig) -> EntityReport:
-    """One bad entity never stops the others (law 9)."""
-    try:
-        return sync_one(run, entity)
-    except SyncError as exc:
-        return failed(entity, exc)
-    except Exception as exc:
-        log.exception("%s failed", entity.name)
-        return failed(entity, exc)
-
-
-def _set_aside(entity: EntityConfig, fault: str) -> EntityReport:
-    if fault:
-        raise SchemaError(fault)
-    return _skipped(entity, "not in the environment's metadata; check its name in the entities file")
-
-
-def _skipped(entity: EntityConfig, reason: str) -> EntityReport:
-    return EntityReport(entity=entity.name, table=entity.api_name, status="skipped", reason=reason)
-
-
-def _log_failure(run: Run, spec: TableSpec, report: EntityReport) -> None:
-    """Record the failure, unless it is the database itself that failed."""
-    with contextlib.suppress(SyncError), run.database.writing() as conn:
-        checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
-        checkpoint.mark_failed(conn, spec)

@@ -1,0 +1,121 @@
+"""The entities of one tier: each begun, synced, and its line in ``_sync_log`` completed; one bad one stops no other."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from igh_sync_core import catalog, checkpoint, strategy
+from igh_sync_core.catalog import Entry
+from igh_sync_core.control import SyncState
+from igh_sync_core.entities import EntityConfig
+from igh_sync_core.errors import SchemaError, SyncError
+from igh_sync_core.model import LogicalName, TableSpec
+from igh_sync_core.options import Options
+from igh_sync_core.report import EntityReport
+from igh_sync_core.run import Run
+from igh_sync_core.sync import sync_entity
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What is known of an entity when it begins: its table, unless it is set aside, and how far it has come."""
+
+    entry: Entry
+    state: SyncState | None
+
+
+def sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[EntityReport]:
+    """Sync several unfiltered entities at once; what failed is in its report.
+
+    Raises:
+        StoreError: The database cannot be used.
+    """
+    starts = dict(zip(tier, _begin(run, tier), strict=True))
+
+    def one(entity: EntityConfig) -> EntityReport:
+        report = guarded(lambda entity: _sync(run, entity, starts[entity]), entity)
+        options.on_report(report)
+        return report
+
+    with ThreadPoolExecutor(options.concurrency, thread_name_prefix="sync") as pool:
+        # Each thread works in a copy of the caller's context, so that its log records belong to the caller's run.
+        futures = [pool.submit(copy_context().run, one, entity) for entity in tier]
+        return [future.result() for future in futures]
+
+
+def guarded(work: Callable[[EntityConfig], EntityReport], entity: EntityConfig) -> EntityReport:
+    """One bad entity never stops the others (law 9)."""
+    try:
+        return work(entity)
+    except SyncError as exc:
+        return failed(entity, exc)
+    except Exception as exc:
+        log.exception("%s failed", entity.name)
+        return failed(entity, exc)
+
+
+def sync_one(run: Run, entity: EntityConfig) -> EntityReport:
+    """Sync one entity and log it in ``_sync_log``.
+
+    Raises:
+        SyncError: It failed; the failure is on record, and what was stored before stays.
+    """
+    [start] = _begin(run, [entity])
+    return _sync(run, entity, start)
+
+
+def _begin(run: Run, entities: Sequence[EntityConfig]) -> list[_Start]:
+    """Open the lines of several entities in ``_sync_log``, and read what is known of them."""
+    with run.database.writing() as conn:
+        entries = catalog.kept_entries(conn, [LogicalName(entity.name) for entity in entities])
+        begun = [
+            entry.spec for entity, entry in zip(entities, entries, strict=True) if entry.spec and not entity.filtered
+        ]
+        checkpoint.log_start(conn, *begun, run_id=run.run_id, now=run.organisation.server_time)
+        return [_Start(entry, checkpoint.read(conn, entry.spec) if entry.spec else None) for entry in entries]
+
+
+def _sync(run: Run, entity: EntityConfig, start: _Start) -> EntityReport:
+    spec, state = start.entry.spec, start.state
+    if spec is None or state is None:
+        return _set_aside(entity, start.entry.fault)
+    if entity.filtered:
+        return _skipped(entity, "filtered entities are synced together, by sync_related_tier")
+    with run.database.connecting() as connect:
+        try:
+            report = sync_entity(run, connect, spec, strategy.choose(spec, entity), state)
+        except Exception as exc:
+            _log_failure(run, spec, failed(entity, exc))
+            raise
+        with run.database.transaction(connect()):
+            checkpoint.log_end(connect(), report, run_id=run.run_id, now=datetime.now(UTC))
+    return report
+
+
+def failed(entity: EntityConfig, exc: BaseException) -> EntityReport:
+    """The report of an entity that could not be synced."""
+    text = str(exc) if isinstance(exc, SyncError) else f"{type(exc).__name__}: {exc}"
+    return EntityReport(entity=entity.name, table=entity.api_name, status="failed", error=text)
+
+
+def _set_aside(entity: EntityConfig, fault: str) -> EntityReport:
+    if fault:
+        raise SchemaError(fault)
+    return _skipped(entity, "not in the environment's metadata; check its name in the entities file")
+
+
+def _skipped(entity: EntityConfig, reason: str) -> EntityReport:
+    return EntityReport(entity=entity.name, table=entity.api_name, status="skipped", reason=reason)
+
+
+def _log_failure(run: Run, spec: TableSpec, report: EntityReport) -> None:
+    """Record the failure, unless it is the database itself that failed."""
+    with contextlib.suppress(SyncError), run.database.writing() as conn:
+        checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
+        checkpoint.mark_failed(conn, spec)

@@ -1,18 +1,27 @@
-"""What moves when anybody changes a table, a view or an index of the database: one query, whatever the database holds.
+"""What moves when anybody changes a table, a view or an index of the database, or what is remembered of them.
 
-SQLite counts the changes of its schema; PostgreSQL has the columns of all three in one catalog.
+Two queries, whatever the database holds: SQLite counts the changes of its schema; PostgreSQL has the columns of all
+three in one catalog.
 """
 
 from typing import Any
 
 from sqlalchemy import Connection, Select, column, func, join, select, table
 
+from igh_sync_core.control import SyncShape
 from igh_sync_core.driver import Prepared
 
+_SHAPES = SyncShape.metadata.tables["_sync_shape"]
 
-def of_schema(conn: Connection) -> str:
-    """Fingerprint of the schema that tables are made in."""
-    return str(_fingerprint.rows(conn, conn.dialect.name)[0][0])
+
+def of_schema(conn: Connection) -> list[Any]:
+    """Fingerprint of the schema that tables are made in, and the shapes on record; plain values."""
+    return [str(_fingerprint.rows(conn, conn.dialect.name)[0][0]), sorted(_shapes.rows(conn, None))]
+
+
+@Prepared
+def _shapes(_: None) -> Select[Any]:
+    return select(_SHAPES.c.table_name, _SHAPES.c.value)
 
 
 @Prepared

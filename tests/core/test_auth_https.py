@@ -1,9 +1,11 @@
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from pairs import write_pair
 from wires import Time
@@ -135,3 +137,23 @@ class TestOverHttps:
             list(client.channel("accounts", page_size=20).pages(f"{settings.api_root}accounts"))
 
         server.sandbox.faults.clear()
+
+
+def test_authorities_are_read_once_and_again_when_their_file_has_changed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(server.ca_file.read_bytes())
+    settings, made, read = settings_for(server, ca_file=str(ca_file)), httpx.create_ssl_context, []
+
+    def counted() -> object:
+        read.append(1)
+        return made()
+
+    monkeypatch.setattr(httpx, "create_ssl_context", counted)
+    for _again in range(2):
+        Client(settings).close()
+    assert len(read) == 1
+    os.utime(ca_file, ns=(1, 1))
+    Client(settings).close()
+    assert len(read) == 2

@@ -313,3 +313,29 @@ def test_to_look_at_a_file_gives_up_no_lock_on_it(tmp_path: Path) -> None:
 
     with contextlib.closing(sqlite3.connect(path)) as reader:
         assert reader.execute("SELECT count(*) FROM _sync_seen").fetchone() == (10,)
+
+
+def test_a_connection_is_opened_on_demand_and_once(ready: Database) -> None:
+    opened: list[object] = []
+    event.listen(ready.engine, "checkout", lambda *_: opened.append(1))
+    with ready.connecting() as connect:
+        assert opened == []
+        conn = connect()
+        assert connect() is conn
+    assert (len(opened), conn.closed) == (1, True)
+
+
+def test_who_waits_for_the_turn_to_write_holds_no_connection(ready: Database) -> None:
+    if ready.is_postgres:
+        pytest.skip("there, several write at once")
+    opened: list[object] = []
+    event.listen(ready.engine, "connect", lambda *_: opened.append(1))
+
+    def write(number: int) -> None:
+        with ready.writing() as conn:
+            ready.load(conn, SEEN, ("entity_name", "key"), some(50, str(number)))
+
+    with ready.keeping_connections():
+        in_threads([lambda number=number: write(number) for number in range(THREADS)])
+
+    assert len(opened) == 1

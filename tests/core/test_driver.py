@@ -1,16 +1,23 @@
-"""Part of a transaction taken back; and what is told where it cannot be."""
+"""Part of a transaction taken back, and what is told where it cannot be; statements spelled once."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, Insert, Select, bindparam, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from test_database import SEEN, kick, some
 
+from igh_sync_core import checkpoint
 from igh_sync_core.config import Config
+from igh_sync_core.control import SyncState
 from igh_sync_core.database import Database
-from igh_sync_core.driver import attempt, execute
+from igh_sync_core.dialect import is_one_of, listed
+from igh_sync_core.driver import Prepared, attempt, execute
 from igh_sync_core.errors import StoreError, StoreUnavailable
 from igh_sync_core.schema import create_control_tables
 
+STATE = SyncState.metadata.tables["_sync_state"]
 NO_TABLE = text("SELECT nothing FROM nowhere")
 
 
@@ -86,3 +93,74 @@ def test_a_transaction_that_the_database_gave_up_is_not_carried_on(database: Dat
 
     with database.connection() as conn, database.apart(conn), pytest.raises(StoreError):
         give_up(conn)
+
+
+@pytest.fixture
+def built() -> list[str]:
+    """What statements were built about."""
+    return []
+
+
+@pytest.fixture
+def keys_of(built: list[str]) -> Prepared[str]:
+    @Prepared
+    def keys(entity: str) -> Select[Any]:
+        built.append(entity)
+        return (
+            select(SEEN.c.key).where(SEEN.c.entity_name == entity, is_one_of(SEEN.c.key, "keys")).order_by(SEEN.c.key)
+        )
+
+    return keys
+
+
+@Prepared
+def add(_: None) -> Insert:
+    return insert(SEEN).values(entity_name=bindparam("entity_name"), key=bindparam("key"))
+
+
+def test_a_statement_is_built_once_for_each_argument(
+    database: Database, keys_of: Prepared[str], built: list[str]
+) -> None:
+    create_control_tables(database)
+    with database.writing() as conn:
+        for entity in ("some", "other", "some"):
+            assert keys_of.rows(conn, entity, keys=listed(database.kind, ["a"])) == []
+
+    assert built == ["some", "other"]
+
+
+def test_a_prepared_statement_takes_several_sets_of_parameters_and_a_list(
+    database: Database, keys_of: Prepared[str]
+) -> None:
+    create_control_tables(database)
+    with database.writing() as conn:
+        add.execute_many(conn, None, ({"entity_name": "some", "key": key} for key in ("a", "b%", "c'")))
+        add.execute_many(conn, None, ())
+        assert add.execute(conn, None, entity_name="other", key="a") == 1
+        assert keys_of.rows(conn, "some", keys=listed(database.kind, ["c'", "b%", "z"])) == [("b%",), ("c'",)]
+        assert keys_of.rows(conn, "some", keys=listed(database.kind, [])) == []
+
+
+def test_times_are_stored_in_the_form_of_the_engine(database: Database) -> None:
+    create_control_tables(database)
+    moment = datetime(2024, 5, 1, 14, 0, 0, 987_654, tzinfo=timezone(timedelta(hours=2)))
+    state = SyncState(entity_name="some", last_sync_time=moment, overlap_due=True)
+    with database.writing() as conn:
+        checkpoint.write(conn, state)
+        kept = conn.execute(select(STATE.c.last_sync_time, STATE.c.read_started)).one()
+        read = checkpoint.read_all(conn)["some"]
+
+    assert tuple(kept) == (datetime(2024, 5, 1, 12, tzinfo=UTC), None)
+    assert (read.last_sync_time, read.overlap_due) == (kept[0], True)
+
+
+def test_what_the_driver_refuses_is_told_as_by_sqlalchemy(database: Database) -> None:
+    create_control_tables(database)
+
+    def add_twice() -> None:
+        with database.writing() as conn:
+            for _again in range(2):
+                add.execute(conn, None, entity_name="some", key="a")
+
+    with pytest.raises(StoreError, match="refused a statement"):
+        add_twice()

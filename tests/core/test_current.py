@@ -1,0 +1,146 @@
+"""A page laid beside what is stored: what counts as the same, as refreshed, and as changed."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Raw
+from sqlalchemy import select, text
+from test_versions import NOON, SPEC, A, B, Loader, at, loading, record
+
+from igh_sync_core.database import Database
+from igh_sync_core.errors import DataError
+from igh_sync_core.model import Column, Kind, TableSpec
+from igh_sync_core.report import Counts
+from igh_sync_core.rows import row_codec
+from igh_sync_core.versions import History
+
+BOXED = msgspec.structs.replace(SPEC, columns=(*SPEC.columns, Column("box", Kind.COMPLEX)))
+LABEL = "name@OData.Community.Display.V1.FormattedValue"
+
+
+@pytest.fixture
+def load(database: Database) -> Iterator[Loader]:
+    with loading(database) as loader:
+        yield loader
+
+
+@pytest.fixture
+def boxed(database: Database) -> Iterator[Loader]:
+    with loading(database, BOXED) as loader:
+        yield loader
+
+
+def of_type(loader: Loader, name: str, kind: Kind, *, fresh: bool) -> Loader:
+    """The same tables, a column of which metadata gives another type now."""
+    columns = tuple(msgspec.structs.replace(one, kind=kind) if one.name == name else one for one in SPEC.columns)
+    later = Loader.__new__(Loader)
+    later.__dict__.update(loader.__dict__, spec=msgspec.structs.replace(SPEC, columns=columns))
+    tables = replace(loader.tables, spec=later.spec)
+    later.history = History(loader.database, loader.conn, tables, fresh=frozenset({name} if fresh else ()))
+    later.codec = row_codec(later.spec, loader.database.kind)
+    return later
+
+
+def documents(loader: Loader) -> list[Any]:
+    with loader.database.transaction(loader.conn):
+        return [
+            value if isinstance(value, dict) else json.loads(value)
+            for value in loader.conn.scalars(select(loader.tables.main.c.json_response))
+        ]
+
+
+def met(loader: Loader, *records: Raw) -> tuple[int, int]:
+    """How many records are stored exactly so, and how many of the others are changed."""
+    with loader.database.transaction(loader.conn):
+        found = loader.history.meet(loader.codec.decode(records))
+    return found.same, len(found.changed)
+
+
+def test_what_is_stored_exactly_so_is_not_looked_at_again(load: Loader) -> None:
+    load.write(record(A, name="a", score=1.5), record(B, name="b"))
+
+    assert met(load, record(A, name="a", score=1.5), record(B, name="c")) == (1, 1)
+
+
+def test_postgresql_tells_the_same_in_an_order_and_form_of_its_own(load: Loader) -> None:
+    load.write(Raw(b'{"sampleid": "%s", "zeta": 1.50, "name": "a", "alpha": 1e2}' % A.encode()))
+    same = Raw(b'{"alpha": 100, "sampleid": "%s", "name": "a", "zeta": 1.5}' % A.encode())
+
+    assert met(load, same) == ((1, 0) if load.database.is_postgres else (0, 0))
+    assert load.write(same) == Counts(unchanged=1)
+    assert load.versions("name") == [("a", NOON, None, None)]
+
+
+def test_an_object_spelled_otherwise_is_no_change_and_another_one_is(boxed: Loader) -> None:
+    boxed.write(Raw(b'{"sampleid": "%s", "box": {"a": 1, "b": 2}}' % A.encode()))
+
+    assert boxed.write(Raw(b'{"sampleid": "%s", "box": {"b":2,"a":1.0}}' % A.encode()), now=at(1)).unchanged == 1
+    assert boxed.write(Raw(b'{"sampleid": "%s", "box": null}' % A.encode()), now=at(2)).updated == 1
+    assert boxed.write(Raw(b'{"sampleid": "%s", "box": {}}' % A.encode()), now=at(3)).updated == 1
+
+
+def test_a_label_alone_is_refreshed_on_a_record_with_news_beside_it(load: Loader) -> None:
+    load.write(record(A, name="a", **{LABEL: "x"}), record(B, name="b"))
+
+    assert load.write(record(A, name="a", **{LABEL: "y"}), record(B, name="c"), now=at(1)) == Counts(
+        updated=1, unchanged=1
+    )
+
+    assert [document.get(LABEL) for document in documents(load)] == ["y", None, None]
+
+
+def test_what_the_present_types_cannot_tell_counts_as_changed(load: Loader) -> None:
+    load.write(record(A, name="word"), record(B, name="12"))
+
+    later = of_type(load, "score", Kind.DECIMAL, fresh=False)
+    assert met(later, record(A, name="word"), record(B, name="12")) == (2, 0)
+    later = of_type(load, "name", Kind.INT32, fresh=False)
+    assert met(later, record(A, name=1), record(B, name=12)) == (0, 2)
+
+
+def test_a_fresh_column_is_not_compared_whatever_was_received_before(load: Loader) -> None:
+    load.write(record(A, name="word"))
+
+    later = of_type(load, "name", Kind.INT32, fresh=True)
+
+    assert met(later, record(A, name=1)) == (0, 0)
+
+
+def test_a_key_that_is_no_guid_is_named_where_it_is_written(load: Loader) -> None:
+    wrong = record("zzzzzzzz-0000-0000-0000-000000000001", name="a")
+    if load.database.is_postgres:
+        with pytest.raises(DataError, match=r"sample zzzzzzzz.*column `sampleid`"):
+            load.write(wrong)
+        assert load.delete("no guid at all") == 0
+    else:
+        assert load.write(wrong).added == 1
+
+
+def test_a_version_without_a_beginning_ends_at_the_sync_time(load: Loader) -> None:
+    load.write(record(A, name="a"))
+    with load.database.transaction(load.conn):
+        load.conn.execute(text("update samples set valid_from = null"))
+
+    load.write(record(A, name="b", modified=at(1)), now=at(5))
+
+    assert load.versions("name") == [("a", None, at(5), "updated"), ("b", at(5), None, None)]
+
+
+def spec_keyed_by(kind: Kind) -> TableSpec:
+    return msgspec.structs.replace(SPEC, columns=(Column("sampleid", kind), Column("name", Kind.STRING)))
+
+
+@pytest.mark.parametrize(("kind", "keys"), [(Kind.STRING, ("a'b", 'c"d')), (Kind.INT32, (7, 8))])
+def test_keys_of_other_kinds_are_found(database: Database, kind: Kind, keys: tuple[Any, Any]) -> None:
+    with loading(database, spec_keyed_by(kind)) as load:
+        first = [Raw(json.dumps({"sampleid": key, "name": "a"}).encode()) for key in keys]
+        changed = Raw(json.dumps({"sampleid": keys[0], "name": "b"}).encode())
+        load.write(*first)
+
+        assert load.write(*first) == Counts(unchanged=2)
+        assert load.write(changed, now=at(1)) == Counts(updated=1)
+        assert load.snapshot(changed, now=at(2)) == 1

@@ -46,11 +46,6 @@ def read(conn: Connection, spec: TableSpec) -> SyncState:
     return _as_state(rows[0]) if rows else SyncState(entity_name=spec.entity_set)
 
 
-def read_all(conn: Connection) -> dict[str, SyncState]:
-    """How far each entity has come, by the name of its entity set."""
-    return {row[0]: _as_state(row) for row in _all_states.rows(conn, None)}
-
-
 def _as_state(row: Sequence[Any]) -> SyncState:
     return SyncState.model_validate(dict(zip(_STATE.c.keys(), row, strict=True)))
 
@@ -114,11 +109,6 @@ def log_end(conn: Connection, report: EntityReport, *, run_id: str, now: datetim
 @Prepared
 def _state_of(_: None) -> Select[Any]:
     return select(_STATE).where(_STATE.c.entity_name == bindparam("of"))
-
-
-@Prepared
-def _all_states(_: None) -> Select[Any]:
-    return select(_STATE)
 
 
 @Prepared

@@ -26,6 +26,7 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Connection,
+    Delete,
     Insert,
     Select,
     Text,
@@ -45,7 +46,6 @@ from sqlalchemy import (
     update,
 )
 
-from igh_sync_core import checkpoint
 from igh_sync_core.control import SyncSeen, SyncState, SyncWanted
 from igh_sync_core.dialect import insert_missing
 from igh_sync_core.driver import Prepared
@@ -71,7 +71,7 @@ def unscanned(conn: Connection, relations: Sequence[Relation]) -> list[TableSpec
         relations: All that are followed.
     """
     sources = list(dict.fromkeys(one.source for one in relations))
-    states = checkpoint.read_all(conn)
+    states = {name: progress for name, *progress in _progress.rows(conn, None)}
     scanned = (_scanned(states.get(one.entity_set), digest(_from(one, relations)))[0] for one in sources)
     reached = _last_versions(conn, sources)
     return [source for source, start, last in zip(sources, scanned, reached, strict=True) if last > start]
@@ -100,7 +100,7 @@ def note_references(conn: Connection, source: TableSpec, relations: Sequence[Rel
     """
     relations = _from(source, relations)
     followed = digest(relations)
-    start, is_filling = _scanned(checkpoint.read(conn, source), followed)
+    start, is_filling = _scanned(_progress_of(conn, source), followed)
     [(last,)] = _last.rows(conn, source)
     if last > start:
         _note.execute(conn, (conn.dialect.name, relations), after=start)
@@ -130,15 +130,25 @@ def _from(source: TableSpec, relations: Sequence[Relation]) -> tuple[Relation, .
     return tuple(one for one in relations if one.source == source)
 
 
-def _scanned(state: SyncState | None, followed: str) -> tuple[int, bool]:
+def _scanned(progress: Sequence[Any] | None, followed: str) -> tuple[int, bool]:
     """Up to which version the same relations were scanned, and whether columns are being filled in place.
 
     While they are, a version's number does not tell whether it was seen with them, and everything is scanned.
     """
-    if state is None:
+    if progress is None:
         return 0, False
-    is_filling = bool(state.fresh_columns)
-    return 0 if is_filling or state.relations_digest != followed else state.scanned_row_id, is_filling
+    fresh_columns, followed_before, scanned_row_id = progress
+    is_filling = bool(fresh_columns)
+    return 0 if is_filling or followed_before != followed else scanned_row_id, is_filling
+
+
+def _progress_of(conn: Connection, source: TableSpec) -> Sequence[Any] | None:
+    return next((progress for name, *progress in _progress.rows(conn, None) if name == source.entity_set), None)
+
+
+@Prepared
+def _progress(_: None) -> Select[Any]:
+    return select(*(_STATE.c[name] for name in ("entity_name", "fresh_columns", "relations_digest", "scanned_row_id")))
 
 
 def _pointed_at(relations: Sequence[Relation], *, after: int | BindParameter[int]) -> Select[Any]:
@@ -178,10 +188,20 @@ def drop_stored(conn: Connection, target: TableSpec) -> int:
     Returns:
         How many ids of that table are still to be asked.
     """
-    listed = _WANTED.c.entity_name == target.entity_set
-    conn.execute(delete(_WANTED).where(listed, _WANTED.c.standing == REFERENCED, _is_stored(target)))
-    wanted = select(func.count()).select_from(_WANTED).where(listed, _WANTED.c.standing != MISSING)
-    return conn.execute(wanted).scalar_one()
+    _drop.execute(conn, target)
+    return int(_count_wanted.rows(conn, None, of=target.entity_set)[0][0])
+
+
+@Prepared
+def _drop(target: TableSpec) -> Delete:
+    listed = (_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing == REFERENCED)
+    return delete(_WANTED).where(*listed, _is_stored(target))
+
+
+@Prepared
+def _count_wanted(_: None) -> Select[Any]:
+    listed = (_WANTED.c.entity_name == bindparam("of"), _WANTED.c.standing != MISSING)
+    return select(func.count()).select_from(_WANTED).where(*listed)
 
 
 def count_awaited(
@@ -217,7 +237,7 @@ def _told_so_far(
     for source in dict.fromkeys(one.source for one in relations if one.target == target):
         if entity_tables(source).main.name in stored:
             followed = _from(source, relations)
-            start = _scanned(checkpoint.read(conn, source), digest(followed))[0] if has_list else 0
+            start = _scanned(_progress_of(conn, source), digest(followed))[0] if has_list else 0
             yield _pointed_at([one for one in followed if one.target == target], after=start)
     if has_list:
         listed = _WANTED.c.entity_name == target.entity_set

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, event, func, select
+from sqlalchemy import Connection, Delete, Table, delete, event, func, select
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 
 from igh_sync_core import bulk, driver
 from igh_sync_core.config import Config
-from igh_sync_core.driver import store_errors
+from igh_sync_core.driver import Prepared, store_errors
 from igh_sync_core.engines import APART, open_engine
 
 _QUEUE = 7_021_953
@@ -117,7 +117,7 @@ class Database:
             # Not DELETE: nobody clears the deleted rows of a temporary table away, and each pass would read them all.
             driver.execute(conn, f"TRUNCATE {conn.dialect.identifier_preparer.format_table(table)}")
         else:
-            conn.execute(delete(table))
+            _clear.execute(conn, table)
 
     @contextlib.contextmanager
     def transaction(self, conn: Connection) -> Iterator[None]:
@@ -174,6 +174,11 @@ class Database:
             sqlalchemy.exc.DBAPIError: Whatever else the driver says.
         """
         bulk.load(conn, table, columns, rows)
+
+
+@Prepared
+def _clear(table: Table) -> Delete:
+    return delete(table)
 
 
 def _writer_lock(url: str) -> threading.RLock:

@@ -3,10 +3,12 @@
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import Connection, Insert, Select, bindparam, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from test_database import SEEN, kick, some
+from test_versions import SPEC
 
 from igh_sync_core import checkpoint
 from igh_sync_core.config import Config
@@ -15,6 +17,7 @@ from igh_sync_core.database import Database
 from igh_sync_core.dialect import is_one_of, listed
 from igh_sync_core.driver import Prepared, attempt, execute
 from igh_sync_core.errors import StoreError, StoreUnavailable
+from igh_sync_core.model import EntitySet
 from igh_sync_core.schema import create_control_tables
 
 STATE = SyncState.metadata.tables["_sync_state"]
@@ -148,7 +151,7 @@ def test_times_are_stored_in_the_form_of_the_engine(database: Database) -> None:
     with database.writing() as conn:
         checkpoint.write(conn, state)
         kept = conn.execute(select(STATE.c.last_sync_time, STATE.c.read_started)).one()
-        read = checkpoint.read_all(conn)["some"]
+        read = checkpoint.read(conn, msgspec.structs.replace(SPEC, entity_set=EntitySet("some")))
 
     assert tuple(kept) == (datetime(2024, 5, 1, 12, tzinfo=UTC), None)
     assert (read.last_sync_time, read.overlap_due) == (kept[0], True)

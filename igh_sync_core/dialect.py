@@ -71,13 +71,6 @@ class one_second_after(FunctionElement[Any]):  # noqa: N801
     inherit_cache = True
 
 
-class whole_second(FunctionElement[Any]):  # noqa: N801
-    """A time cut to whole seconds, in the stored text form on SQLite."""
-
-    type = Instant()
-    inherit_cache = True
-
-
 class json_member(FunctionElement[Any]):  # noqa: N801
     """Text of one member of a JSON object; built by :func:`member_of`."""
 
@@ -132,16 +125,6 @@ def _one_second_after(element: one_second_after, compiler: SQLCompiler, **option
 def _one_second_after_sqlite(element: one_second_after, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
     inner = compiler.process(element.clauses, **options)
     return f"strftime('%Y-%m-%dT%H:%M:%SZ', {inner}, '+1 second')"
-
-
-@compiles(whole_second)
-def _whole_second(element: whole_second, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
-    return f"date_trunc('second', {compiler.process(element.clauses, **options)})"
-
-
-@compiles(whole_second, "sqlite")
-def _whole_second_sqlite(element: whole_second, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
-    return f"strftime('%Y-%m-%dT%H:%M:%SZ', {compiler.process(element.clauses, **options)})"
 
 
 @compiles(json_member)

@@ -18,7 +18,7 @@ from http import HTTPStatus
 
 from msgspec import Raw
 
-from igh_sync_core import checkpoint, closure
+from igh_sync_core import checkpoint, closure, scans
 from igh_sync_core.client import Channel, Fetched
 from igh_sync_core.errors import RequestRejected, SyncError
 from igh_sync_core.keeping_up import keep_up
@@ -96,13 +96,13 @@ def _note_references(run: Run, relations: Sequence[Relation], tables: Sequence[R
     """List what new versions point at; gives the tables of which something is to be asked."""
     with run.database.connection() as conn:
         with run.database.apart(conn):
-            sources = closure.unscanned(conn, relations)
+            sources = scans.unscanned(conn, relations)
             if not (sources or closure.are_awaited(conn)):
                 return []
         for source in sources:
             with run.database.transaction(conn):
                 fence(conn, run.run_id)
-                closure.note_references(conn, source, relations)
+                scans.note_references(conn, source, relations)
         with run.database.transaction(conn):
             fence(conn, run.run_id)
             counts = [closure.drop_stored(conn, table.spec) for table in tables]

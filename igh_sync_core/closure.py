@@ -163,7 +163,7 @@ def want_changed(conn: Connection, tables: EntityTables) -> None:
     """List the keys just told whose stored record has another version number, or that were asked in vain before.
 
     Args:
-        conn: The connection of the temporary list, see ``History.list_keys``.
+        conn: The connection of the temporary list, see ``Staging.list_keys``.
         tables: The related table.
     """
     main, told, target = tables.main, tables.keys, tables.spec
@@ -188,7 +188,7 @@ def note_seen(conn: Connection, target: TableSpec, is_met: ColumnElement[bool]) 
 
 
 def is_told(tables: EntityTables) -> ColumnElement[bool]:
-    """Whether a version's key is on the temporary list, see ``History.list_keys``."""
+    """Whether a version's key is on the temporary list, see ``Staging.list_keys``."""
     return tables.main.c[tables.spec.key].in_(select(tables.keys.c.key))
 
 

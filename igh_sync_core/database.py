@@ -16,13 +16,12 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 
 from igh_sync_core import bulk, driver
 from igh_sync_core.config import Config
-from igh_sync_core.driver import Prepared, store_errors
+from igh_sync_core.driver import TEMPORARY, Prepared, store_errors
 from igh_sync_core.engines import APART, open_engine
 
 _QUEUE = 7_021_953
 """Number of the advisory lock that those who make tables queue at; any number nobody else uses."""
 
-_TEMPORARY = "igh_sync_temporary"
 _writers: dict[str, threading.RLock] = {}
 _writers_guard = threading.Lock()
 
@@ -101,7 +100,7 @@ class Database:
 
         Whoever had the connection before may have left it, or another of that name: one is made only where it must be.
         """
-        kept: dict[str, Table] = conn.info.setdefault(_TEMPORARY, {})
+        kept: dict[str, Table] = conn.info.setdefault(TEMPORARY, {})
         if kept.get(table.name) is table:
             self._empty(conn, table)
             return

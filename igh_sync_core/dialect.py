@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import TIMESTAMP, Boolean, Dialect, Insert, Table, Text, TypeDecorator, bindparam, literal
+from sqlalchemy import TIMESTAMP, Boolean, Dialect, Insert, String, Table, Text, TypeDecorator, bindparam, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
@@ -13,6 +13,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _SECOND = timedelta(seconds=1)
 TEXT_FORM = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -31,17 +32,22 @@ class Instant(TypeDecorator[datetime]):
         """Cut to whole seconds of UTC."""
         return None if value is None else stored_instant(value, dialect.name)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401
+    def process_result_value(self, value: Any, _dialect: Dialect) -> datetime | None:  # noqa: ANN401
         """Give an aware datetime on both engines."""
-        if value is None:
-            return None
-        return value.astimezone(UTC) if dialect.name == "postgresql" else parse_instant(value)
+        return given_instant(value)
 
 
 def stored_instant(value: datetime, engine: str) -> Any:  # noqa: ANN401 - text or datetime, by engine
     """A time as the driver takes it, cut to whole seconds of UTC."""
     whole = value.astimezone(UTC).replace(microsecond=0)
     return whole if engine == "postgresql" else whole.strftime(TEXT_FORM)
+
+
+def given_instant(value: Any) -> datetime | None:  # noqa: ANN401
+    """A time as the driver gives it, in UTC."""
+    if value is None:
+        return None
+    return value.astimezone(UTC) if isinstance(value, datetime) else parse_instant(value)
 
 
 def second_after(value: Any) -> Any:  # noqa: ANN401
@@ -87,7 +93,9 @@ class one_of(FunctionElement[bool]):  # noqa: N801
 
 def is_one_of(column: ColumnElement[Any], name: str) -> one_of:
     """Whether *column* holds one of the values that the parameter *name* lists, however many; see :func:`listed`."""
-    kind = postgresql.ARRAY(column.type).with_variant(Text(), "sqlite")
+    one = column.type.dialect_impl(_POSTGRESQL)
+    # A cast to a text of a certain length would cut longer ones.
+    kind = postgresql.ARRAY(Text() if isinstance(one, String) else column.type).with_variant(Text(), "sqlite")
     return one_of(column, bindparam(name, type_=kind))
 
 

@@ -5,18 +5,21 @@ Those that go past it are so small, and so many, that SQLAlchemy's machinery wou
 
 import contextlib
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection, Dialect, Select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from igh_sync_core.dialect import Instant, stored_instant
+from igh_sync_core.dialect import Instant, given_instant, stored_instant
 from igh_sync_core.errors import StoreError, StoreUnavailable
+
+TEMPORARY = "igh_sync_temporary"
+"""Where a connection's record of its temporary tables is kept, by name."""
 
 T = TypeVar("T", bound=Hashable)
 
@@ -37,8 +40,8 @@ def execute(conn: Connection, statement: str) -> None:
 class Prepared(Generic[T]):
     """A statement that SQLAlchemy builds and spells once for each table and engine; a decorator of what builds it.
 
-    Parameters are values of the driver's own types, but for times, which are stored in the form of ``Instant``; values
-    in the rows that come are as the driver gives them.
+    Parameters and the values in the rows that come are of the driver's own types, but for those of type ``Instant``,
+    which are aware times on both engines.
 
     Args:
         build: Makes the statement for whatever it is about; equal arguments share a statement.
@@ -54,10 +57,11 @@ class Prepared(Generic[T]):
         Raises:
             sqlalchemy.exc.DBAPIError: The driver's refusal.
         """
-        text, values = self._filled(conn, about, parameters)
-        with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
-            cursor.execute(text, values)
-            return list(cursor.fetchall())
+        spelled, values = self._filled(conn, about, parameters)
+        with driver_errors(conn, spelled.text), contextlib.closing(conn.connection.cursor()) as cursor:
+            cursor.execute(spelled.text, values)
+            found = list(cursor.fetchall())
+        return [_with_times(row, spelled.instants) for row in found] if spelled.instants else found
 
     def execute(self, conn: Connection, about: T, **parameters: Any) -> int:  # noqa: ANN401
         """Execute what gives no rows; gives the number of rows written.
@@ -65,32 +69,35 @@ class Prepared(Generic[T]):
         Raises:
             sqlalchemy.exc.DBAPIError: The driver's refusal.
         """
-        text, values = self._filled(conn, about, parameters)
-        with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
-            cursor.execute(text, values)
+        spelled, values = self._filled(conn, about, parameters)
+        with driver_errors(conn, spelled.text), contextlib.closing(conn.connection.cursor()) as cursor:
+            cursor.execute(spelled.text, values)
             return cursor.rowcount
 
     def execute_many(self, conn: Connection, about: T, parameters: Iterable[dict[str, Any]]) -> None:
         """The same with several sets of parameters, in one go."""
         filled = [self._filled(conn, about, values) for values in parameters]
         if filled:
-            with driver_errors(conn, filled[0][0]), contextlib.closing(conn.connection.cursor()) as cursor:
-                cursor.executemany(filled[0][0], [values for _text, values in filled])
+            text = filled[0][0].text
+            with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
+                cursor.executemany(text, [values for _spelled, values in filled])
 
-    def _filled(self, conn: Connection, about: T, parameters: dict[str, Any]) -> tuple[str, Any]:
+    def _filled(self, conn: Connection, about: T, parameters: dict[str, Any]) -> tuple["_Spelled", Any]:
         spelled = self._spelled(about, conn.dialect.name, _Unhashed(conn.dialect))
         values = {**spelled.constants, **parameters}
         for name in spelled.times:
             if values[name] is not None:
                 values[name] = stored_instant(values[name], conn.dialect.name)
-        return spelled.text, values if spelled.order is None else [values[name] for name in spelled.order]
+        return spelled, values if spelled.order is None else [values[name] for name in spelled.order]
 
     def _spell(self, about: T, _engine: str, dialect: "_Unhashed") -> "_Spelled":
-        compiled = self._build(about).compile(dialect=dialect.it)
+        statement = self._build(about)
+        compiled = statement.compile(dialect=dialect.it)
         binds = compiled.binds if isinstance(compiled, SQLCompiler) else {}
         order = compiled.positiontup if isinstance(compiled, SQLCompiler) else None
         times = tuple(name for name, bind in binds.items() if isinstance(bind.type, Instant))
-        return _Spelled(str(compiled), order, times, dict(compiled.params))
+        constants = {name: value for name, value in compiled.params.items() if not binds[name].required}
+        return _Spelled(str(compiled), order, times, constants, _instants(statement))
 
 
 @dataclass(frozen=True)
@@ -102,12 +109,23 @@ class _Spelled:
         order: Names of its parameters in their order; None where the driver takes them by name.
         times: Names of those that are times.
         constants: Values of those that are part of the statement.
+        instants: Places of the times in the rows that come.
     """
 
     text: str
     order: list[str] | None
     times: tuple[str, ...]
     constants: dict[str, Any]
+    instants: tuple[int, ...]
+
+
+def _instants(statement: ClauseElement) -> tuple[int, ...]:
+    columns = statement.selected_columns if isinstance(statement, Select) else ()
+    return tuple(at for at, column in enumerate(columns) if isinstance(column.type, Instant))
+
+
+def _with_times(row: Sequence[Any], instants: Sequence[int]) -> tuple[Any, ...]:
+    return tuple(given_instant(value) if at in instants else value for at, value in enumerate(row))
 
 
 @dataclass(frozen=True)
@@ -127,10 +145,12 @@ def attempt(conn: Connection) -> Iterator[None]:
     """
     with store_errors():
         execute(conn, "SAVEPOINT attempt")
+    temporary = dict(conn.info.get(TEMPORARY, {}))
     try:
         yield
     except BaseException:
         if _is_taken_back(conn):
+            conn.info[TEMPORARY] = temporary  # those made or dropped meanwhile are so no longer
             raise
         # Nothing may be done in this transaction any more, so the first error must not pass for one that was undone.
         with store_errors():

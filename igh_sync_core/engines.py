@@ -20,8 +20,14 @@ BUSY_TIMEOUT_S = 60
 APART = "igh_sync_apart"
 """Execution option of a transaction that takes no part in the queue of writers."""
 
-_OPTIONS: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 32, "max_overflow": -1, "hide_parameters": True}
-"""At most so many idle connections; whoever needs more at once opens them."""
+_OPTIONS: dict[str, Any] = {
+    "poolclass": QueuePool,
+    "pool_size": 32,
+    "max_overflow": -1,
+    "pool_use_lifo": True,
+    "hide_parameters": True,
+}
+"""At most so many idle connections, the one used last taken first; whoever needs more at once opens them."""
 
 
 def url_of(config: Config) -> URL:

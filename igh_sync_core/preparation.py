@@ -23,6 +23,7 @@ from igh_sync_core import (
     leftovers,
     schema,
     shapes,
+    views,
 )
 from igh_sync_core.catalog import Catalog
 from igh_sync_core.client import Client
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Preparation:
     """What a run knows before its first row.
 
     Attributes:
@@ -54,7 +55,7 @@ class Prepared:
     requests: int
 
 
-def prepare(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> Prepared:
+def prepare(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> Preparation:
     """Do all of it for one run.
 
     Args:
@@ -71,7 +72,7 @@ def prepare(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> Prepare
         drift.keep(conn, verdict)
         left = leftovers.report(conn, _specs(known), repair=run.reconcile, now=now)
     _tell(verdict)
-    return Prepared(verdict, (*known.notes, *adopted, *left), requests)
+    return Preparation(verdict, (*known.notes, *adopted, *left), requests)
 
 
 def _fit(
@@ -96,7 +97,9 @@ def _fit(
 
 def _mark(conn: Connection, run: Run, entities: Sequence[EntityConfig], known: Catalog) -> str:
     """Fingerprint of everything that the check depends on."""
-    told = (_FORM, fingerprint.of_schema(conn), run.organisation.language, entities, sorted(known.entries.items()))
+    language = run.organisation.language
+    shown = [views.digest(spec, language) for spec in _specs(known)]
+    told = (_FORM, shown, fingerprint.of_schema(conn), language, entities, sorted(known.entries.items()))
     return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:16]
 
 

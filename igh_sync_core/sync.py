@@ -6,7 +6,7 @@ covers it in one transaction (law 1). A kill between two pages loses nothing: th
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -205,7 +205,9 @@ class _EntitySync:
             closed = self._history.close_deleted(deleted, now)
             if read.kind is ReadKind.SNAPSHOT:
                 is_last = fetched.page.next_link is None
-                closed += self._close_absent(batch, now, is_first=is_first_page, is_last=is_last)
+                gone = set(deleted)
+                keys = [key for key in batch.keys if key not in gone]
+                closed += self._close_absent(keys, now, is_first=is_first_page, is_last=is_last)
             counts += Counts(closed=closed)
             if read.is_complete:
                 self._is_long = not is_first_page
@@ -228,14 +230,14 @@ class _EntitySync:
         self._choices.note(self._conn, met.news, now)
         return self._history.apply(met, now)
 
-    def _close_absent(self, batch: Batch, now: datetime, *, is_first: bool, is_last: bool) -> int:
+    def _close_absent(self, keys: Sequence[str], now: datetime, *, is_first: bool, is_last: bool) -> int:
         """Close what a complete read did not meet, once its last page is here (law 3)."""
         if is_first and is_last:
-            return self._history.close_others(batch.keys, now)
+            return self._history.close_others(keys, now)
         if is_first:
             # In the page's own transaction: an older read may still go on until this one is on record.
             checkpoint.forget_seen(self._conn, self._spec)
-        self._history.staging.list_keys(zip(batch.keys, repeat(None)), anew=True)
+        self._history.staging.list_keys(zip(keys, repeat(None)), anew=True)
         checkpoint.note_seen(self._conn, self._tables)
         if not is_last:
             return 0

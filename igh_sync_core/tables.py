@@ -6,6 +6,7 @@ The layout is the table contract of the README, "Reading the tables". Nothing he
 import hashlib
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import (
@@ -102,13 +103,21 @@ def optionset_name(field: str) -> str:
     return identifier(f"_optionset_{field}")
 
 
-@lru_cache(maxsize=1024)
 def entity_tables(spec: TableSpec) -> EntityTables:
-    """Build the tables of *spec*.
+    """The tables of *spec*.
 
     Raises:
         SchemaError: A property's name collides with a column of ours.
     """
+    with _BUILDING:  # or two threads would each build their own
+        return _built(spec)
+
+
+_BUILDING = Lock()
+
+
+@lru_cache(maxsize=1024)
+def _built(spec: TableSpec) -> EntityTables:
     taken = {name.casefold() for name in stored_names(spec)[:-1]} & set(OURS)
     if taken:
         msg = f"{spec.logical_name}: the columns {sorted(taken)} collide with columns kept for the history"

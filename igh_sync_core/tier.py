@@ -8,11 +8,14 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from sqlalchemy import Connection
+
 from igh_sync_core import catalog, checkpoint, strategy
 from igh_sync_core.catalog import Entry
 from igh_sync_core.control import SyncState
+from igh_sync_core.driver import store_errors
 from igh_sync_core.entities import EntityConfig
-from igh_sync_core.errors import SchemaError, SyncError
+from igh_sync_core.errors import SchemaError, StoreError, SyncError
 from igh_sync_core.model import LogicalName, TableSpec
 from igh_sync_core.options import Options
 from igh_sync_core.report import EntityReport
@@ -27,7 +30,7 @@ class _Start:
     """What is known of an entity when it begins: its table, unless it is set aside, and how far it has come."""
 
     entry: Entry
-    state: SyncState | None
+    state: SyncState | ValueError | None
 
 
 def sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[EntityReport]:
@@ -78,7 +81,22 @@ def _begin(run: Run, entities: Sequence[EntityConfig]) -> list[_Start]:
             entry.spec for entity, entry in zip(entities, entries, strict=True) if entry.spec and not entity.filtered
         ]
         checkpoint.log_start(conn, *begun, run_id=run.run_id, now=run.organisation.server_time)
-        return [_Start(entry, checkpoint.read(conn, entry.spec) if entry.spec else None) for entry in entries]
+        return [_Start(entry, _state(conn, entry.spec) if entry.spec else None) for entry in entries]
+
+
+def _readable(state: SyncState | ValueError) -> SyncState:
+    if isinstance(state, ValueError):
+        msg = f"its line in _sync_state cannot be read: {state}"
+        raise StoreError(msg) from state
+    return state
+
+
+def _state(conn: Connection, spec: TableSpec) -> SyncState | ValueError:
+    """How far it has come; what makes that unreadable is the entity's own failure (law 9)."""
+    try:
+        return checkpoint.read(conn, spec)
+    except ValueError as exc:
+        return exc
 
 
 def _sync(run: Run, entity: EntityConfig, start: _Start) -> EntityReport:
@@ -89,7 +107,8 @@ def _sync(run: Run, entity: EntityConfig, start: _Start) -> EntityReport:
         return _skipped(entity, "filtered entities are synced together, by sync_related_tier")
     with run.database.connecting() as connect:
         try:
-            report = sync_entity(run, connect, spec, strategy.choose(spec, entity), state)
+            with store_errors():
+                report = sync_entity(run, connect, spec, strategy.choose(spec, entity), _readable(state))
         except Exception as exc:
             _log_failure(run, spec, failed(entity, exc))
             raise

@@ -23,12 +23,13 @@ from functools import cached_property
 from itertools import repeat
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Update, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Update, func, insert, literal, or_, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from igh_sync_core import checkpoint, current, duplicates, picks
 from igh_sync_core.batch import Batch, Values, whole_seconds
-from igh_sync_core.current import VOLATILE, Current, Met
+from igh_sync_core.comparison import VOLATILE
+from igh_sync_core.current import Current, Met
 from igh_sync_core.database import Database
 from igh_sync_core.dialect import Instant, later_of, one_second_after, second_after, stored_instant
 from igh_sync_core.driver import Prepared, attempt
@@ -147,7 +148,8 @@ class History:
         """Close every open version for which *is_present* does not hold; only after a complete read (law 3)."""
         main, closing = self._tables.main, self._tables.closing
         self.staging.empty(closing)
-        boundary = later_of(literal(now, Instant()), one_second_after(main.c.valid_from))
+        stamp = literal(now, Instant())
+        boundary = func.coalesce(later_of(stamp, one_second_after(main.c.valid_from)), stamp)
         absent = select(main.c.row_id, self._key, boundary, literal("absent")).where(self._is_current, ~is_present)
         marking = insert(closing).from_select(_CLOSING, absent)
         if count := self._conn.execute(marking, execution_options={"preserve_rowcount": True}).rowcount:

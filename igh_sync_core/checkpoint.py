@@ -182,4 +182,10 @@ def was_seen(tables: EntityTables) -> ColumnElement[bool]:
 
 def mark_failed(conn: Connection, spec: TableSpec) -> None:
     """Say that the entity's last read failed; where it goes on stays as it was."""
-    write(conn, read(conn, spec).model_copy(update={"state": "failed"}))
+    if not _fail.execute(conn, None, of=spec.entity_set):
+        write(conn, SyncState(entity_name=spec.entity_set, state="failed"))
+
+
+@Prepared
+def _fail(_: None) -> Update:
+    return update(_STATE).where(_STATE.c.entity_name == bindparam("of")).values(state="failed")

@@ -11,6 +11,7 @@ from msgspec import Raw
 from sqlalchemy import select, text
 from test_versions import NOON, SPEC, A, B, Loader, at, loading, record
 
+from igh_sync_core import current
 from igh_sync_core.database import Database
 from igh_sync_core.errors import DataError
 from igh_sync_core.model import Column, Kind, TableSpec
@@ -144,3 +145,92 @@ def test_keys_of_other_kinds_are_found(database: Database, kind: Kind, keys: tup
         assert load.write(*first) == Counts(unchanged=2)
         assert load.write(changed, now=at(1)) == Counts(updated=1)
         assert load.snapshot(changed, now=at(2)) == 1
+
+
+@pytest.mark.parametrize(("old", "new"), [("true", "1"), ("0", "false"), ('{"a": [true]}', '{"a": [1]}')])
+def test_truth_values_are_no_numbers(boxed: Loader, old: str, new: str) -> None:
+    boxed.write(with_box(old))
+
+    assert boxed.write(with_box(new), now=at(1)) == Counts(updated=1)
+    assert boxed.write(with_box(new), now=at(2)) == Counts(unchanged=1)
+
+
+def with_box(text: str) -> Raw:
+    return Raw(f'{{"sampleid": "{A}", "box": {text}}}'.encode())
+
+
+def test_a_number_beyond_every_decimal_is_no_fault_of_the_comparison(boxed: Loader) -> None:
+    if boxed.database.is_postgres:
+        with pytest.raises(DataError, match=f"sample {A}"):
+            boxed.write(with_box("1E9999999999999999999"))
+        return
+    boxed.write(with_box("1E9999999999999999999"))
+
+    assert boxed.write(with_box("2E9999999999999999999"), now=at(1)) == Counts(updated=1)
+
+
+def test_a_type_that_became_narrower_makes_no_versions(load: Loader) -> None:
+    load.write(Raw(b'{"sampleid": "%s", "score": 10.00}' % A.encode()), record(B, score=7.5))
+
+    later = of_type(load, "score", Kind.INT32, fresh=False)
+
+    same, changed = met(later, record(A, modified=None, score=10, **{LABEL: "x"}), record(B, score=7))
+    assert (same, changed) == (0, 1)
+
+
+def test_a_stored_document_that_is_none_counts_as_changed(load: Loader) -> None:
+    if load.database.is_postgres:
+        pytest.skip("it keeps JSON alone")
+    load.write(record(A, name="a"))
+    with load.database.transaction(load.conn):
+        load.conn.execute(text("update samples set json_response = '{'"))
+
+    assert load.write(record(A, name="a"), now=at(1)) == Counts(updated=1)
+
+
+def test_a_page_is_looked_up_in_parts(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(current, "AT_ONCE", 2)
+    keys = [f"{number:08}-0000-0000-0000-000000000000" for number in range(7)]
+    load.write(*(record(key, name="a") for key in keys[:6]))
+    names = ["a", "b", "a", "a", "b", "a", "new"]
+
+    counts = load.write(*(record(key, name=name) for key, name in zip(keys, names, strict=True)), now=at(1))
+
+    assert counts == Counts(added=1, updated=2, unchanged=4)
+    opened = [(str(key), name) for key, name, _start, end, _why in load.versions("sampleid", "name") if end is None]
+    assert sorted(opened) == list(zip(keys, names, strict=True))
+
+
+def with_length(name: str, length: int, kind: Kind = Kind.STRING) -> TableSpec:
+    column = Column(name, kind, max_length=length)
+    return msgspec.structs.replace(SPEC, columns=tuple(column if one.name == name else one for one in SPEC.columns))
+
+
+def test_room_is_made_in_a_page_that_is_the_first_to_change_and_refresh(database: Database) -> None:
+    with loading(database, with_length("name", 5)) as load:
+        load.write(record(A, name="one"), record(B, name="two", **{LABEL: "x"}), new=True)
+        page = record(A, name="far too long"), record(B, name="two", **{LABEL: "y"})
+
+        assert load.write(*page, now=at(1)) == Counts(updated=1, unchanged=1)
+
+        assert sorted(str(document.get(LABEL)) for document in documents(load)) == ["None", "None", "y"]
+
+
+def test_keys_longer_than_declared_are_found(database: Database) -> None:
+    with loading(database, with_length("sampleid", 5)) as load:
+        one, other = record("abcdefgh", name="a"), record("abcde", name="a")
+        load.write(one, other)
+
+        assert load.write(one, other, now=at(1)) == Counts(unchanged=2)
+        assert load.delete("abcdefgh", now=at(2)) == 1
+        assert [key for key, _start, end, _why in load.versions("sampleid") if end is None] == ["abcde"]
+
+
+def test_an_absent_version_without_a_beginning_ends_at_the_sync_time(load: Loader) -> None:
+    load.write(record(A), record(B))
+    with load.database.transaction(load.conn):
+        load.conn.execute(text("update samples set valid_from = null"))
+
+    assert load.snapshot(record(A), now=at(5)) == 1
+
+    assert load.versions() == [(None, None, None), (None, at(5), "absent")]

@@ -5,7 +5,20 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Connection, Insert, Select, bindparam, func, insert, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Insert,
+    Integer,
+    MetaData,
+    Select,
+    Table,
+    bindparam,
+    func,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
 from test_database import SEEN, kick, some
 from test_versions import SPEC
@@ -167,3 +180,45 @@ def test_what_the_driver_refuses_is_told_as_by_sqlalchemy(database: Database) ->
 
     with pytest.raises(StoreError, match="refused a statement"):
         add_twice()
+
+
+def test_a_parameter_that_is_forgotten_is_not_taken_for_none(database: Database) -> None:
+    create_control_tables(database)
+    with database.writing() as conn, pytest.raises((KeyError, DBAPIError)):
+        add.execute(conn, None, entity_name="some")
+
+
+def test_times_of_control_rows_are_utc_whatever_zone_the_session_has(database: Database) -> None:
+    create_control_tables(database)
+    spec, moment = msgspec.structs.replace(SPEC, entity_set=EntitySet("some")), datetime(2024, 5, 1, 12, tzinfo=UTC)
+    with database.writing() as conn:
+        if database.is_postgres:
+            conn.execute(text("SET LOCAL TIME ZONE 'Asia/Tokyo'"))
+        checkpoint.write(conn, SyncState(entity_name="some", last_sync_time=moment))
+        read = checkpoint.read(conn, spec).last_sync_time
+
+    assert (str(read), read) == ("2024-05-01 12:00:00+00:00", moment)
+
+
+def test_temporary_tables_made_or_dropped_in_an_attempt_are_as_before_when_it_is_taken_back(database: Database) -> None:
+    def table(*names: str) -> Table:
+        return Table("_passing", MetaData(), *(Column(name, Integer) for name in names), prefixes=["TEMPORARY"])
+
+    one, other = table("a"), table("b", "c")
+
+    def replaced(conn: Connection) -> None:
+        with attempt(conn):
+            database.empty_temporary(conn, other)
+            database.load(conn, other, ("b", "c"), [(1, 2)])
+            conn.execute(NO_TABLE)
+
+    with database.connection() as conn:
+        for before in (None, one):
+            with database.transaction(conn):
+                if before is not None:
+                    database.empty_temporary(conn, before)
+                with pytest.raises(DBAPIError):
+                    replaced(conn)
+                database.empty_temporary(conn, one)
+                database.load(conn, one, ("a",), [(1,)])
+                assert conn.execute(select(one.c.a)).all() == [(1,)]

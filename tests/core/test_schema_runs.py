@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from copies import Copy, entities
 from shaping import NOON
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from igh_sync_core.sandbox import Organisation, health_organisation
 
@@ -201,3 +201,19 @@ def told(copy: Copy, *, ended: bool = False) -> list[tuple[int, str, int]]:
         "SELECT code, label, language, last_seen FROM _optionset WHERE entity = 'vin_product' AND field = 'vin_status'"
     )
     return [row[:3] for row in copy.rows_of(query) if (row[3] is not None) is ended]
+
+
+def test_a_state_that_cannot_be_read_fails_its_entity_alone(
+    organisation: Organisation, database_settings: dict[str, str]
+) -> None:
+    if "sqlite_db_path" not in database_settings:
+        pytest.skip("it keeps times as times")
+    copy = Copy(organisation, database_settings, entities("vin_disease", "vin_product"))
+    copy.sync()
+    with copy.database.writing() as conn:
+        conn.execute(text("update _sync_state set last_sync_time = 'noon' where entity_name = 'vin_diseases'"))
+
+    report = copy.sync()
+
+    [(entity, error)] = report.failed_entities
+    assert (entity, "_sync_state cannot be read" in error) == ("vin_disease", True)

@@ -505,6 +505,25 @@ def test_a_record_behind_its_own_tombstone_in_one_page_stays_open(copy_of: Calla
     assert current(copy, TRACKED, "vin_name")[key] == ("back",)
 
 
+def test_a_tombstone_behind_its_record_hides_no_absent_one(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    count = copy.organisation.count(TRACKED)
+    copy.organisation.expire_delta_tokens(TRACKED)
+
+    def one_deleted_and_one_absent(page: dict[str, Any]) -> dict[str, Any]:
+        if not page["value"]:
+            return page
+        key = page["value"][0]["vin_diseaseid"]
+        tombstone = {"@odata.context": "https://org/$metadata#vin_diseases/$deletedEntity", "id": key}
+        return {**page, "@odata.context": f"{page['@odata.context']}/$delta", "value": [*page["value"][:-1], tombstone]}
+
+    other_page(copy, one_deleted_and_one_absent)
+
+    assert copy.sync_one().closed == 2
+    assert len(current(copy, TRACKED)) == count - 2
+
+
 def test_another_address_of_the_same_organisation_reads_whole_once(copy_of: Callable[..., Copy]) -> None:
     copy = copy_of(TRACKED)
     copy.sync_one()

@@ -6,16 +6,13 @@ and the definitions again. What was learnt is kept in ``_sync_metadata``, so tha
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Insert, Select, bindparam, delete, select
+from sqlalchemy import Connection
 
+from igh_sync_core import knowledge
 from igh_sync_core.client import Channel
-from igh_sync_core.control import SyncMetadata
-from igh_sync_core.dialect import is_one_of, listed, upsert
-from igh_sync_core.driver import Prepared
 from igh_sync_core.errors import ConfigError, RequestRejected
 from igh_sync_core.model import LogicalName, Option, Organisation, TableSpec
 from igh_sync_core.odata import entity_url, parse_page, prefer
@@ -23,7 +20,6 @@ from igh_sync_core.odata import entity_url, parse_page, prefer
 TOKEN_DAYS = 7
 """Days deletions are kept where the organisation does not say: the shortest default that Microsoft documents."""
 LANGUAGE = 1033
-_METADATA = SyncMetadata.metadata.tables["_sync_metadata"]
 _ORGANISATION = "organisation"
 _ENTITY, _FAULT = "entity:", "fault:"
 
@@ -108,7 +104,7 @@ def keep_organisation(conn: Connection, organisation: Organisation) -> None:
     Raises:
         ConfigError: The database is the copy of another organisation; nothing of this one is written.
     """
-    value = _values(conn, [_ORGANISATION]).get(_ORGANISATION)
+    value = knowledge.named(conn, [_ORGANISATION]).get(_ORGANISATION)
     before = msgspec.json.decode(value, type=Organisation).identity if value else ""
     if before and organisation.identity and before != organisation.identity:
         msg = (
@@ -116,19 +112,19 @@ def keep_organisation(conn: Connection, organisation: Organisation) -> None:
             f"{organisation.identity}; name another database, or the address of the first one"
         )
         raise ConfigError([msg])
-    _keep(conn, _ORGANISATION, organisation.metadata_version, organisation)
+    knowledge.put(conn, _ORGANISATION, organisation, version=organisation.metadata_version)
 
 
 def kept_organisation(conn: Connection) -> Organisation:
     """The organisation as this run's authentication found it."""
-    return msgspec.json.decode(_values(conn, [_ORGANISATION])[_ORGANISATION], type=Organisation)
+    return msgspec.json.decode(knowledge.named(conn, [_ORGANISATION])[_ORGANISATION], type=Organisation)
 
 
 def keep(conn: Connection, catalog: Catalog, version: str) -> None:
     """Store what was learnt; what is known of other entities, as of whatever version, stays."""
     for name, entry in catalog.entries.items():
-        _keep(conn, f"{_ENTITY}{name}", version, entry)
-    _keep(conn, "notes", version, catalog.notes)
+        knowledge.put(conn, f"{_ENTITY}{name}", entry, version=version)
+    knowledge.put(conn, "notes", catalog.notes, version=version)
 
 
 def kept(conn: Connection, names: Sequence[LogicalName], version: str) -> Catalog | None:
@@ -138,7 +134,7 @@ def kept(conn: Connection, names: Sequence[LogicalName], version: str) -> Catalo
     """
     if not version:
         return None
-    values = dict(_of_version.rows(conn, None, version=version))
+    values = knowledge.of_version(conn, version)
     if not all(f"{_ENTITY}{name}" in values for name in names):
         return None
     entries = {name: msgspec.json.decode(values[f"{_ENTITY}{name}"], type=Entry) for name in names}
@@ -147,31 +143,16 @@ def kept(conn: Connection, names: Sequence[LogicalName], version: str) -> Catalo
 
 def set_aside(conn: Connection, faults: Mapping[LogicalName, str]) -> None:
     """Store which entities this run must not write, and why; what an earlier run set aside is free again."""
-    conn.execute(delete(_METADATA).where(_METADATA.c.name.startswith(_FAULT, autoescape=True)))
+    knowledge.forget(conn, _FAULT)
     for name, fault in faults.items():
-        _keep(conn, f"{_FAULT}{name}", "", fault)
+        knowledge.put(conn, f"{_FAULT}{name}", fault)
 
 
 def kept_entries(conn: Connection, names: Sequence[LogicalName]) -> list[Entry]:
     """What is known of entities, as validation stored it earlier in the run; without a table if it is set aside."""
     asked = [f"{kind}{name}" for kind in (_ENTITY, _FAULT) for name in names]
-    values = _values(conn, asked)
+    values = knowledge.named(conn, asked)
     return [_entry(values.get(f"{_FAULT}{name}"), values[f"{_ENTITY}{name}"]) for name in names]
-
-
-def _values(conn: Connection, names: Sequence[str]) -> dict[str, str]:
-    """What is stored under names, as far as anything is."""
-    return dict(_named.rows(conn, None, names=listed(conn.dialect.name, names)))
-
-
-@Prepared
-def _of_version(_: None) -> Select[Any]:
-    return select(_METADATA.c.name, _METADATA.c.value).where(_METADATA.c.version == bindparam("version"))
-
-
-@Prepared
-def _named(_: None) -> Select[Any]:
-    return select(_METADATA.c.name, _METADATA.c.value).where(is_one_of(_METADATA.c.name, "names"))
 
 
 def _entry(fault: str | None, value: str) -> Entry:
@@ -182,15 +163,5 @@ def _entry(fault: str | None, value: str) -> Entry:
 
 def known_spec(conn: Connection, name: LogicalName) -> TableSpec | None:
     """The table of one entity as it was last learnt, set aside or not; None where it never was."""
-    value = _values(conn, [f"{_ENTITY}{name}"]).get(f"{_ENTITY}{name}")
+    value = knowledge.named(conn, [f"{_ENTITY}{name}"]).get(f"{_ENTITY}{name}")
     return msgspec.json.decode(value, type=Entry).spec if value else None
-
-
-def _keep(conn: Connection, name: str, version: str, value: object) -> None:
-    text = msgspec.json.encode(value).decode()
-    _put.execute(conn, conn.dialect.name, name=name, version=version, fetched_at=datetime.now(UTC), value=text)
-
-
-@Prepared
-def _put(engine: str) -> Insert:
-    return upsert(engine, _METADATA)

@@ -4,7 +4,6 @@ Every function runs inside the caller's transaction, so that a checkpoint and th
 together (law 1).
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +29,7 @@ from sqlalchemy.sql import ColumnElement
 from igh_sync_core.control import SyncLog, SyncSeen, SyncState
 from igh_sync_core.dialect import upsert
 from igh_sync_core.driver import Prepared
+from igh_sync_core.errors import StoreError
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.report import EntityReport
@@ -41,13 +41,18 @@ _SEEN = SyncSeen.metadata.tables["_sync_seen"]
 
 
 def read(conn: Connection, spec: TableSpec) -> SyncState:
-    """How far the entity has come; a pending state where nothing is known."""
-    rows = _state_of.rows(conn, None, of=spec.entity_set)
-    return _as_state(rows[0]) if rows else SyncState(entity_name=spec.entity_set)
+    """How far the entity has come; a pending state where nothing is known.
 
-
-def _as_state(row: Sequence[Any]) -> SyncState:
-    return SyncState.model_validate(dict(zip(_STATE.c.keys(), row, strict=True)))
+    Raises:
+        StoreError: What is stored of it makes no sense.
+    """
+    try:
+        rows = _state_of.rows(conn, None, of=spec.entity_set)
+        told = dict(zip(_STATE.c.keys(), rows[0], strict=True)) if rows else {"entity_name": spec.entity_set}
+        return SyncState.model_validate(told)
+    except ValueError as exc:
+        msg = f"the line of {spec.entity_set} in _sync_state cannot be read: {exc}"
+        raise StoreError(msg) from exc
 
 
 def glimpse(conn: Connection) -> dict[str, SyncState]:
@@ -124,23 +129,12 @@ def _add_line(_: None) -> Insert:
 
 @Prepared
 def _end_line(_: None) -> Update:
-    ended: dict[str, Any] = {name: bindparam(name) for name in _LOG_ENDS}
+    told_before = ("id", "entity_name", "start_time", "run_id")
+    ended: dict[str, Any] = {one.name: bindparam(one.name) for one in _LOG.columns if one.name not in told_before}
     return update(_LOG).where(_LOG.c.entity_name == bindparam("of"), _LOG.c.run_id == bindparam("by")).values(ended)
 
 
 _KILLED = "the run ended before this entity did; the next run goes on after its last stored page"
-_LOG_ENDS = (
-    "end_time",
-    "status",
-    "error_message",
-    "strategy",
-    "reason",
-    "records_added",
-    "records_updated",
-    "records_closed",
-    "records_unchanged",
-    "requests",
-)
 _LOG_DEFAULTS = {
     "records_added": 0,
     "records_updated": 0,
@@ -165,8 +159,8 @@ def note_seen(conn: Connection, tables: EntityTables) -> None:
     """Remember the keys on the temporary list, see ``Staging.list_keys``, as met by the complete read in progress."""
     entity, key = tables.spec.entity_set, tables.keys.c.key
     seen = exists().where(_SEEN.c.entity_name == entity, _SEEN.c.key == cast(key, Text))
-    staged = select(literal(entity), cast(key, Text)).where(~seen)
-    conn.execute(insert(_SEEN).from_select(["entity_name", "key"], staged))
+    new = select(literal(entity), cast(key, Text)).where(~seen)
+    conn.execute(insert(_SEEN).from_select(["entity_name", "key"], new))
 
 
 def forget_seen(conn: Connection, spec: TableSpec) -> None:

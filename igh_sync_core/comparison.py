@@ -54,7 +54,12 @@ class Comparison:
         self._members = [*(name for name in kinds if name not in ignored), *targets]
 
     def is_same(self, stored: str, received: str) -> bool:
-        """Whether two documents say the same; PostgreSQL gives members an order, and numbers a form, of its own."""
+        """Whether two documents say the same, so that nothing is to be written; never while columns are being filled.
+
+        PostgreSQL gives members an order, and numbers a form, of its own.
+        """
+        if self._fresh:
+            return False
         if self._codec.engine == "sqlite" or stored == received:
             return stored == received
         try:

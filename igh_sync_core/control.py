@@ -60,6 +60,11 @@ class SyncState(ControlTable, table=True):
     scanned_row_id: int = Field(default=0, sa_type=_LONG)
     relations_digest: str | None = None
 
+    @property
+    def fresh(self) -> frozenset[str]:
+        """The names in ``fresh_columns``."""
+        return frozenset(filter(None, self.fresh_columns.split(",")))
+
 
 class SyncLog(ControlTable, table=True):
     """One line per entity and run."""

@@ -6,7 +6,7 @@ and only reads.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,22 +72,29 @@ def meet(conn: Connection, tables: EntityTables, batch: Batch, codec: RowCodec, 
         fresh: Columns stored without values so far: they are not compared, and no record counts as the same.
     """
     comparison = Comparison(codec, fresh)
-    documents = batch.column("json_response")
-    news: list[int] = []
-    current: list[Current | None] = []
-    changed: set[int] = set()
-    for begin in range(0, len(batch), AT_ONCE):
-        part = range(begin, min(begin + AT_ONCE, len(batch)))
-        found = _newest(_documents_of, conn, tables, batch.keys[begin : part.stop])
-        stored = {at: found[batch.keys[at]] for at in part if batch.keys[at] in found}
-        same = set() if fresh else {at for at, one in stored.items() if comparison.is_same(one[-1], documents[at])}
-        others = [at for at in part if at not in same]
-        compared = [(place, at) for place, at in enumerate(others, len(news)) if at in stored]
-        received = batch.take([at for _place, at in compared])
-        changed |= {compared[at][0] for at in comparison.changed(received, [stored[at][-1] for _place, at in compared])}
-        current += [Current(*stored[at][:-1]) if at in stored else None for at in others]
-        news += others
-    return Met(len(batch) - len(news), batch.take(news), current, frozenset(changed))
+    parts = (range(start, min(start + AT_ONCE, len(batch))) for start in range(0, len(batch), AT_ONCE))
+    news = [one for part in parts for one in _news(conn, tables, batch, part, comparison)]
+    return Met(
+        same=len(batch) - len(news),
+        news=batch.take([at for at, _current, _is_changed in news]),
+        current=[current for _at, current, _is_changed in news],
+        changed=frozenset(place for place, (_at, _current, is_changed) in enumerate(news) if is_changed),
+    )
+
+
+def _news(
+    conn: Connection, tables: EntityTables, batch: Batch, part: range, comparison: Comparison
+) -> Iterator[tuple[int, Current | None, bool]]:
+    """Positions of what is not stored exactly as it came; its current version, and whether it differs from that."""
+    keys, documents = batch.keys, batch.column("json_response")
+    found = _newest(_documents_of, conn, tables, keys[part.start : part.stop])
+    stored = {at: found[keys[at]] for at in part if keys[at] in found}
+    same = {at for at, (*_place, document) in stored.items() if comparison.is_same(document, documents[at])}
+    others = [at for at in stored if at not in same]
+    changed = {others[place] for place in comparison.changed(batch.take(others), [stored[at][-1] for at in others])}
+    for at in part:
+        if at not in same:
+            yield at, Current(*stored[at][:-1]) if at in stored else None, at in changed
 
 
 def last_ends(conn: Connection, tables: EntityTables, keys: Sequence[Any]) -> dict[Any, Any]:

@@ -13,26 +13,22 @@ alike. A shorter text is no change: the wider column stays.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Insert, Select, bindparam, select
+from sqlalchemy import Connection
 
+from igh_sync_core import knowledge
 from igh_sync_core.catalog import Catalog, Entry
-from igh_sync_core.control import SyncMetadata
-from igh_sync_core.dialect import upsert
-from igh_sync_core.driver import Prepared
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import SchemaError
 from igh_sync_core.model import Kind, LogicalName, TableSpec
 from igh_sync_core.shapes import WIDENING, Stored, declared, widening
 from igh_sync_core.tables import OURS, entity_tables
 
-_METADATA = SyncMetadata.metadata.tables["_sync_metadata"]
 _VERDICT, _SETTLED = "verdict", "settled verdict"
 
 
@@ -128,39 +124,24 @@ def judge(stored: Stored, entities: Sequence[EntityConfig], catalog: Catalog) ->
 
 def keep(conn: Connection, verdict: Verdict) -> None:
     """Store the verdict of this run for every process of it."""
-    _put(conn, _VERDICT, "", verdict)
-
-
-def settle(conn: Connection, mark: str, verdict: Verdict) -> None:
-    """Store the verdict that any check comes to as long as nothing moves that *mark* stands for."""
-    _put(conn, _SETTLED, mark, verdict)
-
-
-def settled(conn: Connection, mark: str) -> Verdict | None:
-    """The verdict stored for *mark*; None where something has moved since."""
-    rows = _kept.rows(conn, None, name=_SETTLED)
-    return msgspec.json.decode(rows[0][1], type=Verdict) if rows and rows[0][0] == mark else None
-
-
-def _put(conn: Connection, name: str, version: str, verdict: Verdict) -> None:
-    text = msgspec.json.encode(verdict).decode()
-    _write.execute(conn, conn.dialect.name, name=name, version=version, fetched_at=datetime.now(UTC), value=text)
-
-
-@Prepared
-def _kept(_: None) -> Select[Any]:
-    return select(_METADATA.c.version, _METADATA.c.value).where(_METADATA.c.name == bindparam("name"))
-
-
-@Prepared
-def _write(engine: str) -> Insert:
-    return upsert(engine, _METADATA)
+    knowledge.put(conn, _VERDICT, verdict)
 
 
 def kept(conn: Connection) -> Verdict:
     """The verdict of the last run that checked; an empty one where none ever did."""
-    rows = _kept.rows(conn, None, name=_VERDICT)
-    return msgspec.json.decode(rows[0][1], type=Verdict) if rows else Verdict()
+    text = knowledge.named(conn, [_VERDICT]).get(_VERDICT)
+    return msgspec.json.decode(text, type=Verdict) if text else Verdict()
+
+
+def settle(conn: Connection, mark: str, verdict: Verdict) -> None:
+    """Store the verdict that any check comes to as long as nothing moves that *mark* stands for."""
+    knowledge.put(conn, _SETTLED, verdict, version=mark)
+
+
+def settled(conn: Connection, mark: str) -> Verdict | None:
+    """The verdict stored for *mark*; None where something has moved since."""
+    text = knowledge.of_version(conn, mark).get(_SETTLED)
+    return msgspec.json.decode(text, type=Verdict) if text else None
 
 
 def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:

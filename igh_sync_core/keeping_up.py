@@ -4,19 +4,16 @@ Each page of keys is one transaction with its checkpoint (laws 1 and 3); the rec
 is lost if the run ends between the two.
 """
 
-from http import HTTPStatus
-
 from igh_sync_core import checkpoint, closure, feeds, strategy
 from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
 from igh_sync_core.errors import RequestRejected
+from igh_sync_core.fallbacks import REFUSALS
 from igh_sync_core.feeds import Feed, FeedKind
 from igh_sync_core.keys import Keys, parse_keys
 from igh_sync_core.members import RelatedTable, Stage
 from igh_sync_core.report import Counts
 from igh_sync_core.strategy import ReadKind, Strategy
-
-_REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
 
 
 def keep_up(table: RelatedTable) -> None:
@@ -162,7 +159,7 @@ def _advance(state: SyncState, feed: Feed, keys: Keys, fetched: Fetched) -> None
 def _after_refusal(stage: Stage, feed: Feed, exc: RequestRejected) -> Feed:
     """Another way to the same changes, or the refusal itself."""
     table, why = stage.table, exc.code or exc.status
-    if exc.status not in _REFUSALS:
+    if exc.status not in REFUSALS:
         raise exc
     if feed.kind is FeedKind.CHANGES or feed.is_resumed:
         root = table.run.client.config.api_root

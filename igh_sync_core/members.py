@@ -127,8 +127,7 @@ class Stage:
     @cached_property
     def history(self) -> History:
         """The versions of the table."""
-        fresh = frozenset(filter(None, self.state.fresh_columns.split(",")))
-        return History(self.table.run.database, self.conn, self.table.tables, fresh=fresh)
+        return History(self.table.run.database, self.conn, self.table.tables, fresh=self.state.fresh)
 
     @contextlib.contextmanager
     def committing(self) -> Iterator[SyncState]:

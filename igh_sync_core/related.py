@@ -18,7 +18,7 @@ from http import HTTPStatus
 
 from msgspec import Raw
 
-from igh_sync_core import checkpoint, closure, scans
+from igh_sync_core import checkpoint, closure, records, scans
 from igh_sync_core.client import Channel, Fetched
 from igh_sync_core.errors import RequestRejected, SyncError
 from igh_sync_core.keeping_up import keep_up
@@ -176,9 +176,9 @@ def _store(stage: Stage, answer: Answer) -> None:
     batch = table.codec.decode(answer.records)
     missing = sorted({*answer.ids}.difference(batch.keys))
     with stage.committing() as state:
-        table.choices.note(stage.conn, batch, now)
-        write = stage.history.write_new if stage.history.is_empty else stage.history.write
-        counts = write(batch, now) + Counts(closed=_close_missing(stage, missing, now))
+        is_new = stage.history.is_empty
+        counts = records.write(stage.history, table.choices, batch, now, is_new=is_new)
+        counts += Counts(closed=_close_missing(stage, missing, now))
         closure.settle(stage.conn, table.spec, came=batch.keys, missing=missing)
         stage.count(state, counts, now)
     table.stored += len(batch)

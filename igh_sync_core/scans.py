@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from igh_sync_core.control import SyncState, SyncWanted
-from igh_sync_core.dialect import insert_missing
+from igh_sync_core.dialect import insert_missing, is_one_of, listed
 from igh_sync_core.driver import Prepared
 from igh_sync_core.model import TableSpec
 from igh_sync_core.references import points_at
@@ -51,7 +51,7 @@ def unscanned(conn: Connection, relations: Sequence[Relation]) -> list[TableSpec
         relations: All that are followed.
     """
     sources = list(dict.fromkeys(one.source for one in relations))
-    states = {name: progress for name, *progress in _progress.rows(conn, None)}
+    states = _progress_of(conn, *sources)
     scanned = (_scanned(states.get(one.entity_set), digest(_from(one, relations)))[0] for one in sources)
     reached = _last_versions(conn, sources)
     return [source for source, start, last in zip(sources, scanned, reached, strict=True) if last > start]
@@ -80,7 +80,7 @@ def note_references(conn: Connection, source: TableSpec, relations: Sequence[Rel
     """
     relations = _from(source, relations)
     followed = digest(relations)
-    start, is_filling = _scanned(_progress_of(conn, source), followed)
+    start, is_filling = _scanned(_progress_of(conn, source).get(source.entity_set), followed)
     [(last,)] = _last.rows(conn, source)
     if last > start:
         _note.execute(conn, (conn.dialect.name, relations), after=start)
@@ -122,13 +122,16 @@ def _scanned(progress: Sequence[Any] | None, followed: str) -> tuple[int, bool]:
     return 0 if is_filling or followed_before != followed else scanned_row_id, is_filling
 
 
-def _progress_of(conn: Connection, source: TableSpec) -> Sequence[Any] | None:
-    return next((progress for name, *progress in _progress.rows(conn, None) if name == source.entity_set), None)
+def _progress_of(conn: Connection, *sources: TableSpec) -> dict[str, Sequence[Any]]:
+    """What is on record of the scans of tables, by entity set."""
+    names = listed(conn.dialect.name, [one.entity_set for one in sources])
+    return {name: progress for name, *progress in _progress.rows(conn, None, names=names)}
 
 
 @Prepared
 def _progress(_: None) -> Select[Any]:
-    return select(*(_STATE.c[name] for name in ("entity_name", "fresh_columns", "relations_digest", "scanned_row_id")))
+    told = ("entity_name", "fresh_columns", "relations_digest", "scanned_row_id")
+    return select(*(_STATE.c[name] for name in told)).where(is_one_of(_STATE.c.entity_name, "names"))
 
 
 def pointed_at(
@@ -144,7 +147,8 @@ def pointed_at(
         is_recorded: Whether there is a record of scans; without one no row counts as seen.
     """
     followed = _from(source, relations)
-    start = _scanned(_progress_of(conn, source), digest(followed))[0] if is_recorded else 0
+    progress = _progress_of(conn, source).get(source.entity_set) if is_recorded else None
+    start, _is_filling = _scanned(progress, digest(followed))
     return _pointed_at([one for one in followed if one.target == target], after=start)
 
 

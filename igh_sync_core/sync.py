@@ -10,18 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
-from http import HTTPStatus
 from itertools import repeat
 
 import msgspec
 from sqlalchemy import Connection
 
-from igh_sync_core import checkpoint, ranges, strategy, sweep
-from igh_sync_core.batch import Batch
+from igh_sync_core import checkpoint, ranges, records, strategy, sweep
 from igh_sync_core.choices import Choices
 from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
 from igh_sync_core.errors import ProtocolViolation, RequestRejected
+from igh_sync_core.fallbacks import Way, after_refusal
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import Page, id_batches
@@ -33,7 +32,6 @@ from igh_sync_core.tables import entity_tables
 from igh_sync_core.tombstones import split_page
 from igh_sync_core.versions import History
 
-_REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
 log = logging.getLogger(__name__)
 
 
@@ -92,8 +90,7 @@ class _EntitySync:
 
     @cached_property
     def _history(self) -> History:
-        fresh = frozenset(filter(None, self._state.fresh_columns.split(",")))
-        return History(self._run.database, self._conn, self._tables, fresh=fresh)
+        return History(self._run.database, self._conn, self._tables, fresh=self._state.fresh)
 
     def run(self) -> None:
         """Do the read that is due, and what must follow it."""
@@ -197,11 +194,12 @@ class _EntitySync:
         """One page, one transaction."""
         now = self._now(fetched)
         _check_end(read, fetched.page)
-        records, deleted = split_page(fetched.page, self._spec.key)
-        batch = self._codec.decode(records)
+        received, deleted = split_page(fetched.page, self._spec.key)
+        batch = self._codec.decode(received)
         with self._run.database.transaction(self._conn):
             fence(self._conn, self._run.run_id)
-            counts = self._write(read, batch, now)
+            is_new = read.kind is ReadKind.FIRST
+            counts = records.write(self._history, self._choices, batch, now, is_new=is_new)
             closed = self._history.close_deleted(deleted, now)
             if read.kind is ReadKind.SNAPSHOT:
                 is_last = fetched.page.next_link is None
@@ -218,17 +216,6 @@ class _EntitySync:
         self._state = state
         self.counts += counts
         self._stored += len(batch)
-
-    def _write(self, read: Read, batch: Batch, now: datetime) -> Counts:
-        """One page's records; what is stored exactly so costs nothing more."""
-        if not len(batch):
-            return Counts()
-        if read.kind is ReadKind.FIRST:
-            self._choices.note(self._conn, batch, now)
-            return self._history.write_new(batch, now)
-        met = self._history.meet(batch)
-        self._choices.note(self._conn, met.news, now)
-        return self._history.apply(met, now)
 
     def _close_absent(self, keys: Sequence[str], now: datetime, *, is_first: bool, is_last: bool) -> int:
         """Close what a complete read did not meet, once its last page is here (law 3)."""
@@ -278,29 +265,17 @@ class _EntitySync:
         return strategy.increment(self._spec, since=state.read_started, api_root=self._root)
 
     def _after_refusal(self, read: Read, exc: RequestRejected) -> Read | None:
-        """Another complete way to the same records, or the refusal itself."""
-        why = exc.code or exc.status
-        if exc.status not in _REFUSALS:
-            raise exc
-        if read.kind is ReadKind.DELTA or read.is_resumed:
-            reason = f"the stored link was refused ({why}); read whole"
-            return strategy.full_read(self._spec, self.plan, self._state, api_root=self._root, reason=reason)
-        if read.kind is ReadKind.INCREMENT:
-            return self._after_refused_increment(read, f"the filter on modifiedon was refused ({why})")
-        if read.track_changes and self._state.read_kind is None:
-            self.plan = strategy.without_tracking(self._spec, f"change tracking was refused ({why})")
-            self.remarks.append(self.plan.reason)
-            return self._next_read()
-        raise exc
-
-    def _after_refused_increment(self, read: Read, why: str) -> Read | None:
-        """Without the order, else without the filter: a sweep where one follows anyway, or everything."""
-        if "$orderby" in read.url:
-            return replace(read, url=strategy.without_order(read.url), reason="$orderby was refused; read in key order")
-        if self._state.overlap_due and self._spec.has_version:
-            self.remarks.append(f"{why}; keys and versions are compared instead")
+        """Another complete way to the same records, or the refusal itself; None where a sweep is it."""
+        way, why = after_refusal(exc, read, self._spec, self._state)
+        if way is Way.WHOLE:
+            return strategy.full_read(self._spec, self.plan, self._state, api_root=self._root, reason=why)
+        if way is Way.UNORDERED:
+            return replace(read, url=strategy.without_order(read.url), reason=why)
+        self.remarks.append(why)
+        if way is Way.SWEEP:
             return None
-        return strategy.full_read(self._spec, self.plan, self._state, api_root=self._root, reason=f"{why}; read whole")
+        self.plan = strategy.without_tracking(self._spec, why)
+        return self._next_read()
 
     def _now(self, fetched: Fetched | None) -> datetime:
         """The sync time: the server's clock at this run's first page, so that our times and its times compare."""

@@ -30,7 +30,7 @@ class _Start:
     """What is known of an entity when it begins: its table, unless it is set aside, and how far it has come."""
 
     entry: Entry
-    state: SyncState | ValueError | None
+    state: SyncState | StoreError | None
 
 
 def sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[EntityReport]:
@@ -84,18 +84,11 @@ def _begin(run: Run, entities: Sequence[EntityConfig]) -> list[_Start]:
         return [_Start(entry, _state(conn, entry.spec) if entry.spec else None) for entry in entries]
 
 
-def _readable(state: SyncState | ValueError) -> SyncState:
-    if isinstance(state, ValueError):
-        msg = f"its line in _sync_state cannot be read: {state}"
-        raise StoreError(msg) from state
-    return state
-
-
-def _state(conn: Connection, spec: TableSpec) -> SyncState | ValueError:
-    """How far it has come; what makes that unreadable is the entity's own failure (law 9)."""
+def _state(conn: Connection, spec: TableSpec) -> SyncState | StoreError:
+    """How far it has come; that this cannot be read is the entity's own failure, told when its turn comes (law 9)."""
     try:
         return checkpoint.read(conn, spec)
-    except ValueError as exc:
+    except StoreError as exc:
         return exc
 
 
@@ -107,14 +100,23 @@ def _sync(run: Run, entity: EntityConfig, start: _Start) -> EntityReport:
         return _skipped(entity, "filtered entities are synced together, by sync_related_tier")
     with run.database.connecting() as connect:
         try:
-            with store_errors():
-                report = sync_entity(run, connect, spec, strategy.choose(spec, entity), _readable(state))
+            report = _synced(run, connect, spec, entity, state)
         except Exception as exc:
             _log_failure(run, spec, failed(entity, exc))
             raise
         with run.database.transaction(connect()):
             checkpoint.log_end(connect(), report, run_id=run.run_id, now=datetime.now(UTC))
     return report
+
+
+def _synced(
+    run: Run, connect: Callable[[], Connection], spec: TableSpec, entity: EntityConfig, state: SyncState | StoreError
+) -> EntityReport:
+    if isinstance(state, StoreError):
+        raise state
+    # The driver's own errors tell values, and the failure goes on record (law 10).
+    with store_errors():
+        return sync_entity(run, connect, spec, strategy.choose(spec, entity), state)
 
 
 def failed(entity: EntityConfig, exc: BaseException) -> EntityReport:

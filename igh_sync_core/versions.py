@@ -50,6 +50,7 @@ class History:
         fresh: Columns just added to the table: filled into open rows, making no versions.
 
     Attributes:
+        conn: Where they are written.
         staging: The temporary tables beside them.
     """
 
@@ -57,7 +58,7 @@ class History:
         self, database: Database, conn: Connection, tables: EntityTables, *, fresh: frozenset[str] = frozenset()
     ) -> None:
         self._database = database
-        self._conn = conn
+        self.conn = conn
         self._tables = tables
         self._fresh = fresh & set(tables.column_names)
         self.staging = Staging(database, conn, tables)
@@ -65,7 +66,7 @@ class History:
     @cached_property
     def is_empty(self) -> bool:
         """Whether no version was stored when this was first asked."""
-        return self._conn.execute(select(self._tables.main.c.row_id).limit(1)).first() is None
+        return self.conn.execute(select(self._tables.main.c.row_id).limit(1)).first() is None
 
     def forget_fresh(self) -> None:
         """From now on a change of a column added lately is a change like any other: it is filled everywhere."""
@@ -84,12 +85,12 @@ class History:
             return Counts()
         stamp = stored_instant(now, self._database.kind)
         try:
-            with attempt(self._conn):
+            with attempt(self.conn):
                 self._open(batch, [source or stamp for source in self._sources(batch)], stamp)
         except IntegrityError:
             return self.write(batch, now)
         except DataError as exc:
-            make_room(self._conn, self._tables, batch, exc)
+            make_room(self.conn, self._tables, batch, exc)
             return self.write_new(batch, now)
         return Counts(added=len(batch))
 
@@ -105,7 +106,7 @@ class History:
     def meet(self, batch: Batch) -> Met:
         """Lay a page beside the open versions; writes nothing."""
         codec = row_codec(self._tables.spec, self._database.kind)
-        return current.meet(self._conn, self._tables, batch, codec, fresh=self._fresh)
+        return current.meet(self.conn, self._tables, batch, codec, fresh=self._fresh)
 
     def apply(self, met: Met, now: datetime) -> Counts:
         """Write what a page brings.
@@ -117,10 +118,10 @@ class History:
         if not len(met.news):
             return Counts(unchanged=met.same)
         try:
-            with attempt(self._conn):
+            with attempt(self.conn):
                 return self._apply(met, now)
         except DataError as exc:
-            make_room(self._conn, self._tables, met.news, exc)
+            make_room(self.conn, self._tables, met.news, exc)
             return self._apply(met, now)
 
     def _apply(self, met: Met, now: datetime) -> Counts:
@@ -140,25 +141,28 @@ class History:
             How many were open.
         """
         stamp = stored_instant(now, self._database.kind)
-        found = current.find(self._conn, self._tables, keys) if keys else {}
+        found = current.find(self.conn, self._tables, keys) if keys else {}
         self._close((one, key, _boundary(one, None, stamp), "deleted") for key, one in found.items())
         return len(found)
 
     def close_absent(self, is_present: ColumnElement[bool], now: datetime) -> int:
-        """Close every open version for which *is_present* does not hold; only after a complete read (law 3)."""
+        """Close every open version for which *is_present* does not hold; only after a complete read (law 3).
+
+        In the database alone, since it may be any number of versions.
+        """
         main, closing = self._tables.main, self._tables.closing
         self.staging.empty(closing)
         stamp = literal(now, Instant())
         boundary = func.coalesce(later_of(stamp, one_second_after(main.c.valid_from)), stamp)
         absent = select(main.c.row_id, self._key, boundary, literal("absent")).where(self._is_current, ~is_present)
         marking = insert(closing).from_select(_CLOSING, absent)
-        if count := self._conn.execute(marking, execution_options={"preserve_rowcount": True}).rowcount:
+        if count := self.conn.execute(marking, execution_options={"preserve_rowcount": True}).rowcount:
             self._close_marked()
         return count
 
     def close_others(self, keys: Sequence[str], now: datetime) -> int:
         """Close every open version of a key other than *keys*, all of which have one; as :meth:`close_absent`."""
-        if checkpoint.count_open(self._conn, self._tables) == len(keys):
+        if checkpoint.count_open(self.conn, self._tables) == len(keys):
             return 0
         self.staging.list_keys(zip(keys, repeat(None)), anew=True)
         return self.close_absent(self._key.in_(select(self._tables.keys.c.key)), now)
@@ -169,7 +173,7 @@ class History:
 
     @cached_property
     def _may_be_doubled(self) -> bool:
-        return duplicates.are_possible(self._conn, self._tables)
+        return duplicates.are_possible(self.conn, self._tables)
 
     @property
     def _is_current(self) -> ColumnElement[bool]:
@@ -187,7 +191,7 @@ class History:
         """Open a version of each record, where the one *before* it ends or an earlier one has ended."""
         stamp = stored_instant(now, self._database.kind)
         new = [key for key, one in zip(batch.keys, before, strict=True) if one is None]
-        ends = current.last_ends(self._conn, self._tables, new) if new else {}
+        ends = current.last_ends(self.conn, self._tables, new) if new else {}
         starts = [
             _boundary(one, source, stamp) if one else _reopening(ends.get(key), source or stamp, stamp)
             for key, one, source in zip(batch.keys, before, self._sources(batch), strict=True)
@@ -200,7 +204,7 @@ class History:
         names = (*batch.names, "sync_time", "valid_from")
         rows = zip(*batch.columns, repeat(stamp), starts, strict=False)
         self.staging.load_records(self._tables.main, names, rows, batch)
-        picks.insert_straight(self._database, self._conn, self._tables, batch, starts)
+        picks.insert_straight(self._database, self.conn, self._tables, batch, starts)
 
     def _close(self, versions: Iterable[tuple[Current, Any, Any, str]]) -> None:
         """Close versions: each with its key, the time it ends at, and why."""
@@ -211,9 +215,9 @@ class History:
 
     def _close_marked(self) -> None:
         if self._may_be_doubled:
-            duplicates.close_older(self._conn, self._tables, select(self._tables.closing.c.key))
-        _close_listed.execute(self._conn, self._tables)
-        picks.close_marked(self._conn, self._tables)
+            duplicates.close_older(self.conn, self._tables, select(self._tables.closing.c.key))
+        _close_listed.execute(self.conn, self._tables)
+        picks.close_marked(self.conn, self._tables)
 
     def _refresh(self, batch: Batch, before: Sequence[Current]) -> None:
         """Bring labels, version numbers and fresh columns of unchanged rows up to date, in place."""
@@ -221,10 +225,10 @@ class History:
         self.staging.empty(table)
         rows = zip((one.row_id for one in before), *map(batch.column, names), strict=True)
         self.staging.load_records(table, ("row_id", *names), rows, batch)
-        _renew.execute(self._conn, (self._tables, self._fresh))
+        _renew.execute(self.conn, (self._tables, self._fresh))
         if fields := sorted(self._fresh & self._tables.junctions.keys()):
             self.staging.fill(self._tables.picks, ("key", "field", "code"), batch.picks())
-            picks.fill(self._conn, self._tables, fields)
+            picks.fill(self.conn, self._tables, fields)
 
 
 _CLOSING = ("row_id", "key", "boundary", "reason")

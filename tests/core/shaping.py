@@ -85,8 +85,7 @@ class Store:
         """One page, its choices noted, its fresh columns filled in."""
         batch = RowCodec(spec, self.database.kind).decode([_raw(one) for one in records])
         with self.database.connection() as conn, self.database.transaction(conn):
-            fresh = frozenset(filter(None, checkpoint.read(conn, spec).fresh_columns.split(",")))
-            history = History(self.database, conn, entity_tables(spec), fresh=fresh)
+            history = History(self.database, conn, entity_tables(spec), fresh=checkpoint.read(conn, spec).fresh)
             Choices(spec, ENGLISH).note(conn, batch, now)
             return (history.write_new if new else history.write)(batch, now)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from sqlalchemy import select, text
 from test_versions import NOON, SPEC, A, B, Loader, at, loading, record
 
 from igh_sync_core import current
+from igh_sync_core.config import Config
 from igh_sync_core.database import Database
 from igh_sync_core.errors import DataError
 from igh_sync_core.model import Column, Kind, TableSpec
@@ -178,14 +180,15 @@ def test_a_type_that_became_narrower_makes_no_versions(load: Loader) -> None:
     assert (same, changed) == (0, 1)
 
 
-def test_a_stored_document_that_is_none_counts_as_changed(load: Loader) -> None:
-    if load.database.is_postgres:
-        pytest.skip("it keeps JSON alone")
-    load.write(record(A, name="a"))
-    with load.database.transaction(load.conn):
-        load.conn.execute(text("update samples set json_response = '{'"))
+def test_a_stored_document_that_is_none_counts_as_changed(tmp_path: Path) -> None:
+    """On SQLite: PostgreSQL keeps JSON alone."""
+    file = Database(Config("https://org.crm.dynamics.com", "", "", "", sqlite_db_path=str(tmp_path / "copy.db")))
+    with loading(file) as load:
+        load.write(record(A, name="a"))
+        with load.database.transaction(load.conn):
+            load.conn.execute(text("update samples set json_response = '{'"))
 
-    assert load.write(record(A, name="a"), now=at(1)) == Counts(updated=1)
+        assert load.write(record(A, name="a"), now=at(1)) == Counts(updated=1)
 
 
 def test_a_page_is_looked_up_in_parts(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:

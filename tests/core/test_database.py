@@ -325,17 +325,18 @@ def test_a_connection_is_opened_on_demand_and_once(ready: Database) -> None:
     assert (len(opened), conn.closed) == (1, True)
 
 
-def test_who_waits_for_the_turn_to_write_holds_no_connection(ready: Database) -> None:
-    if ready.is_postgres:
-        pytest.skip("there, several write at once")
+def test_who_waits_for_the_turn_to_write_holds_no_connection(tmp_path: Path) -> None:
+    """On SQLite: in PostgreSQL several write at once."""
+    file = Database(Config("https://org.crm.dynamics.com", "", "", "", sqlite_db_path=str(tmp_path / "copy.db")))
+    create_control_tables(file)
     opened: list[object] = []
-    event.listen(ready.engine, "connect", lambda *_: opened.append(1))
+    event.listen(file.engine, "connect", lambda *_: opened.append(1))
 
     def write(number: int) -> None:
-        with ready.writing() as conn:
-            ready.load(conn, SEEN, ("entity_name", "key"), some(50, str(number)))
+        with file.writing() as conn:
+            file.load(conn, SEEN, ("entity_name", "key"), some(50, str(number)))
 
-    with ready.keeping_connections():
+    with file.keeping_connections():
         in_threads([lambda number=number: write(number) for number in range(THREADS)])
 
     assert len(opened) == 1

@@ -1,12 +1,14 @@
-"""Drift in whole runs: set aside, back-filled, kept; on both engines."""
+"""Drift in whole runs: set aside, back-filled, kept; looked for only where something has moved."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from copies import Copy, entities
 from shaping import NOON
 from sqlalchemy import inspect, text
 
+from igh_sync_core import drift, shapes
 from igh_sync_core.sandbox import Organisation, health_organisation
 
 SEVEN = {
@@ -203,17 +205,92 @@ def told(copy: Copy, *, ended: bool = False) -> list[tuple[int, str, int]]:
     return [row[:3] for row in copy.rows_of(query) if (row[3] is not None) is ended]
 
 
-def test_a_state_that_cannot_be_read_fails_its_entity_alone(
-    organisation: Organisation, database_settings: dict[str, str]
-) -> None:
-    if "sqlite_db_path" not in database_settings:
-        pytest.skip("it keeps times as times")
-    copy = Copy(organisation, database_settings, entities("vin_disease", "vin_product"))
-    copy.sync()
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with each look at all tables."""
+    seen: list[int] = []
+    read = shapes.read
+
+    def counted(conn: object, specs: object) -> shapes.Stored:
+        seen.append(1)
+        return read(conn, specs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(shapes, "read", counted)
+    return seen
+
+
+def execute(copy: Copy, statement: str) -> None:
     with copy.database.writing() as conn:
-        conn.execute(text("update _sync_state set last_sync_time = 'noon' where entity_name = 'vin_diseases'"))
+        conn.execute(text(statement))
+
+
+def test_a_run_after_another_looks_at_no_table(copy_of: Callable[..., Copy], looks: list[int]) -> None:
+    copy = copy_of("vin_disease", "vin_product")
+    copy.sync()
+    looks.clear()
+
+    assert copy.sync().success
+
+    assert looks == []
+
+
+def test_a_table_changed_by_hand_is_looked_at_again(copy_of: Callable[..., Copy], looks: list[int]) -> None:
+    copy = copy_of("vin_disease")
+    copy.sync()
+    execute(copy, "drop view vin_diseases_current")
+    looks.clear()
+
+    copy.sync()
+
+    assert looks
+    execute(copy, "select vin_diseaseid from vin_diseases_current")
+
+
+def test_another_selection_is_looked_at_for_itself_and_so_is_the_first_one_again(
+    copy_of: Callable[..., Copy], looks: list[int]
+) -> None:
+    for names in (("vin_disease",), ("vin_disease", "vin_product"), ("vin_disease",)):
+        looks.clear()
+        assert copy_of(*names).sync().success
+        assert looks, names
+
+
+def test_what_is_set_aside_stays_so_until_something_moves(
+    organisation: Organisation, copy_of: Callable[..., Copy], looks: list[int]
+) -> None:
+    copy = copy_of("vin_disease", "vin_product")
+    organisation.add_column("vin_disease", "vin_flag", "Edm.Int32", fixed=1)
+    copy.sync()
+    organisation.change_type("vin_disease", "vin_flag", "Edm.Boolean")
+    first = copy.sync()
+    looks.clear()
+
+    again = copy.sync()
+
+    assert looks == []
+    assert [report.failed_entities for report in (first, again)] == [first.failed_entities] * 2
+    assert again.validation_errors == first.validation_errors != ()
+    execute(copy, "alter table vin_diseases rename column vin_flag to vin_flag_old")
+    assert copy.sync().success
+
+
+def test_the_verdict_kept_for_the_run_is_its_own(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of("vin_disease")
+    copy.sync()
+    with copy.database.reading() as conn:
+        assert "new table vin_diseases" in [one.description for one in drift.kept(conn).findings]
+    copy.sync()
+    with copy.database.reading() as conn:
+        assert drift.kept(conn).findings == ()
+
+
+def test_a_state_that_cannot_be_read_fails_its_entity_alone(organisation: Organisation, tmp_path: Path) -> None:
+    """On SQLite: PostgreSQL keeps times as times."""
+    copy = Copy(organisation, {"sqlite_db_path": str(tmp_path / "copy.db")}, entities("vin_disease", "vin_product"))
+    copy.sync()
+    execute(copy, "update _sync_state set last_sync_time = 'noon' where entity_name = 'vin_diseases'")
 
     report = copy.sync()
 
     [(entity, error)] = report.failed_entities
-    assert (entity, "_sync_state cannot be read" in error) == ("vin_disease", True)
+    assert (entity, "vin_diseases in _sync_state cannot be read" in error) == ("vin_disease", True)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from copies import Copy, entities
@@ -340,3 +341,33 @@ def test_who_waits_for_the_turn_to_write_holds_no_connection(tmp_path: Path) -> 
         in_threads([lambda number=number: write(number) for number in range(THREADS)])
 
     assert len(opened) == 1
+
+
+def test_a_refusal_that_quotes_a_row_is_on_record_without_it(postgres: dict[str, str]) -> None:
+    organisation = health_organisation(300)
+    copy = Copy(organisation, postgres, entities("vin_disease"))
+    copy.sync()
+    with copy.database.writing() as conn:
+        conn.execute(text(f"alter table vin_diseases add constraint decent check (vin_name <> '{SECRET}')"))
+    organisation.clock.advance(60)
+    organisation.update("vin_disease", organisation.keys("vin_disease")[0], {"vin_name": SECRET})
+
+    [(_entity, error)] = copy.sync().failed_entities
+
+    [(told,)] = copy.rows_of("select error_message from _sync_log where error_message is not null")
+    assert told == error
+    assert "decent" in told
+    assert SECRET not in told
+
+
+def test_threads_that_ask_together_get_the_same_tables() -> None:
+    spec = msgspec.structs.replace(SPEC, entity_set=EntitySet("asked_together"))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            found = list(pool.map(lambda _: entity_tables(spec), range(THREADS)))
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert all(one is found[0] for one in found)

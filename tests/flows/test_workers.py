@@ -8,10 +8,11 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from subprocess import Popen
+from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -36,40 +37,43 @@ ENTITIES = ["vin_candidate", "vin_disease", "account"]
 FEW = "vin_disease"
 POOL = "pair"
 LATENCY_S = 0.1
+ANSWER_LIMIT_S = 60
 Expected = Mapping[str, list[tuple[str, ...]]]
 
 
-@dataclass(frozen=True)
-class Workers:
-    """Two workers of one pool, by name.
+Workers = Mapping[str, Popen[bytes]]
+
+
+@dataclass
+class Arrivals:
+    """Data requests as they come in.
 
     Attributes:
-        processes: Of the workers; those of their runs are their children.
-        logs: What they print.
+        times: When.
+        answered: While this is clear, the answers wait.
     """
 
-    processes: dict[str, Popen[bytes]]
-    logs: dict[str, Path]
-
-    def of(self, run: UUID) -> str | None:
-        """Name of the worker that took *run*."""
-        return next((name for name, log in self.logs.items() if str(run) in log.read_text()), None)
+    times: list[float] = field(default_factory=list)
+    answered: Event = field(default_factory=Event)
 
 
 @pytest.fixture(scope="module")
 def workers(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    """Two workers of one pool, by name; the processes of their runs are their children."""
     folder = tmp_path_factory.mktemp("workers")
     environment = prefect_server.environment()
     run_prefect(environment, "work-pool", "create", POOL, "--type", "process")
-    logs = {name: folder / name for name in ("east", "west")}
     with ExitStack() as stack:
-        processes = {
+        yield {
             name: stack.enter_context(
-                running(prefect_command("worker", "start", "-p", POOL, "-n", name, "--limit", "1"), environment, log)
+                running(
+                    prefect_command("worker", "start", "-p", POOL, "-n", name, "--limit", "1"),
+                    environment,
+                    folder / name,
+                )
             )
-            for name, log in logs.items()
+            for name in ("east", "west")
         }
-        yield Workers(processes, logs)
 
 
 @pytest.fixture(autouse=True)
@@ -84,19 +88,21 @@ def _deployed(workers: Workers, prefect_api: PrefectServer) -> None:
 
 
 @pytest.fixture
-def arrivals(dataverse: Server, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """When data requests come in; each is answered after the latency, and keeps its slot until then."""
-    times: list[float] = []
+def arrivals(dataverse: Server, monkeypatch: pytest.MonkeyPatch) -> Arrivals:
+    """Data requests; each is answered after the latency at the earliest, and keeps its slot until then."""
+    arrivals = Arrivals()
+    arrivals.answered.set()
     answer = dataverse.sandbox.respond
 
     def timed(request: Request) -> Reply:
         if "authorization" in request.headers:
-            times.append(time.monotonic())
+            arrivals.times.append(time.monotonic())
+            arrivals.answered.wait(ANSWER_LIMIT_S)
         return answer(request)
 
     monkeypatch.setattr(dataverse.sandbox, "respond", timed)
     dataverse.sandbox.latency_s = LATENCY_S
-    return times
+    return arrivals
 
 
 @pytest.fixture
@@ -132,6 +138,11 @@ def state_name(run: UUID) -> str:
     return str(read(run).state_name)
 
 
+def worker_of(run: UUID) -> str:
+    """Name of the worker that took *run*; one that only tried to, and was refused, is not it."""
+    return str(read(run).labels["prefect.worker.name"])
+
+
 def ended(run: UUID) -> FlowRun:
     wait_for(lambda: (state := read(run).state) and state.is_final())
     return read(run)
@@ -142,28 +153,32 @@ def is_read(dataverse: Server, table: str) -> bool:
 
 
 def test_two_databases_are_filled_at_once_within_one_limit(
-    arrivals: list[float], workers: Workers, expected: Expected, postgres_url: str, other_postgres_url: str
+    arrivals: Arrivals, expected: Expected, postgres_url: str, other_postgres_url: str
 ) -> None:
     configs = [block("one", postgres_url), block("other", other_postgres_url)]
-    arrivals.clear()
+    arrivals.times.clear()
+    arrivals.answered.clear()
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(LIMIT, 1)
         try:
-            runs = [ended(run) for run in [start("free", name, entities=[FEW]) for name in ("one", "other")]]
+            started = [start("free", name, entities=[FEW]) for name in ("one", "other")]
+            wait_for(lambda: [state_name(run) for run in started] == ["Running", "Running"])
+            arrivals.answered.set()
+            runs = [ended(run) for run in started]
         finally:
             client.delete_global_concurrency_limit_by_name(LIMIT)
 
     first, second = runs
     assert [run.state_name for run in runs] == ["Completed", "Completed"]
-    assert {workers.of(run.id) for run in runs} == {"east", "west"}
+    assert {worker_of(run.id) for run in runs} == {"east", "west"}
     assert max(first.start_time, second.start_time) < min(first.end_time, second.end_time)
-    assert all(later - earlier > 0.9 * LATENCY_S for earlier, later in pairwise(arrivals))
+    assert all(later - earlier > 0.9 * LATENCY_S for earlier, later in pairwise(arrivals.times))
     for config in configs:
         assert copied(config, [FEW])["vin_diseases"] == expected["vin_diseases"]
 
 
 def test_one_database_has_one_run_at_a_time_on_whichever_worker(
-    dataverse: Server, workers: Workers, expected: Expected, postgres_url: str
+    dataverse: Server, expected: Expected, postgres_url: str
 ) -> None:
     config = block("one", postgres_url)
     dataverse.sandbox.log.clear()
@@ -182,7 +197,7 @@ def test_one_database_has_one_run_at_a_time_on_whichever_worker(
 
     assert refused.state_name == "Failed"
     assert f"this database is held by run {token} (process {pid} on " in str(refused.state and refused.state.message)
-    assert workers.of(refused.id) != workers.of(holder)
+    assert worker_of(refused.id) != worker_of(holder)
     assert (holder_then, held.state_name, waited.state_name) == ("Running", "Completed", "Completed")
     assert waited.start_time >= held.end_time
     assert copied(config, ENTITIES) == expected
@@ -200,8 +215,8 @@ def test_what_a_killed_worker_began_another_one_completes(
     with psycopg.connect(postgres_url) as conn:
         wait_for(lambda: conn.execute("SELECT count(*) > 0 FROM vin_candidates").fetchone() == (True,))
         (pid,) = conn.execute("SELECT pid FROM _sync_lock").fetchone() or (0,)
-    name = str(workers.of(killed))
-    workers.processes[name].kill()
+    name = worker_of(killed)
+    workers[name].kill()
     os.kill(pid, signal.SIGKILL)
     stored = copied(config, ENTITIES)
     dataverse.sandbox.latency_s = 0.0
@@ -210,5 +225,5 @@ def test_what_a_killed_worker_began_another_one_completes(
 
     assert 0 < len(stored["vin_candidates"]) < len(expected["vin_candidates"])
     assert again.state_name == "Completed"
-    assert workers.of(again.id) not in (None, name)
+    assert worker_of(again.id) != name
     assert copied(config, ENTITIES) == expected

@@ -82,7 +82,7 @@ def copy_database(source: Path, target: Path) -> None:
         old.backup(new)
 
 
-def wait_for(claim: Callable[[], object], limit_s: float = 60) -> None:
+def wait_for(claim: Callable[[], object], limit_s: float = 180) -> None:
     """Wait until *claim* holds."""
     end = time.monotonic() + limit_s
     while not claim():

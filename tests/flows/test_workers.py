@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from subprocess import Popen
@@ -37,24 +37,41 @@ ENTITIES = ["vin_candidate", "vin_disease", "account"]
 FEW = "vin_disease"
 POOL = "pair"
 LATENCY_S = 0.1
-ANSWER_LIMIT_S = 60
+HOLD_LIMIT_S = 300
 Expected = Mapping[str, list[tuple[str, ...]]]
 
 
 Workers = Mapping[str, Popen[bytes]]
 
 
-@dataclass
-class Arrivals:
-    """Data requests as they come in.
+class Gate:
+    """Lets data requests through, until those for one table are held.
 
     Attributes:
-        times: When.
-        answered: While this is clear, the answers wait.
+        times: When requests came in.
+        reached: A request is held.
+        opened: Held requests are answered.
     """
 
-    times: list[float] = field(default_factory=list)
-    answered: Event = field(default_factory=Event)
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.reached = Event()
+        self.opened = Event()
+        self._table = ""
+        self._free = 0
+
+    def hold(self, table: str, after: int = 0) -> None:
+        """Hold the requests for *table* but for the next *after* ones."""
+        self._table, self._free = table, after
+        self.times.clear()
+
+    def enter(self, request: Request) -> None:
+        self.times.append(time.monotonic())
+        if self._table and request.path.endswith(f"/{self._table}"):
+            self._free -= 1
+            if self._free < 0:
+                self.reached.set()
+                self.opened.wait(HOLD_LIMIT_S)
 
 
 @pytest.fixture(scope="module")
@@ -88,21 +105,18 @@ def _deployed(workers: Workers, prefect_api: PrefectServer) -> None:
 
 
 @pytest.fixture
-def arrivals(dataverse: Server, monkeypatch: pytest.MonkeyPatch) -> Arrivals:
-    """Data requests; each is answered after the latency at the earliest, and keeps its slot until then."""
-    arrivals = Arrivals()
-    arrivals.answered.set()
+def gate(dataverse: Server, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """In front of the data requests; each keeps its slot until it is answered."""
+    gate = Gate()
     answer = dataverse.sandbox.respond
 
-    def timed(request: Request) -> Reply:
+    def guarded(request: Request) -> Reply:
         if "authorization" in request.headers:
-            arrivals.times.append(time.monotonic())
-            arrivals.answered.wait(ANSWER_LIMIT_S)
+            gate.enter(request)
         return answer(request)
 
-    monkeypatch.setattr(dataverse.sandbox, "respond", timed)
-    dataverse.sandbox.latency_s = LATENCY_S
-    return arrivals
+    monkeypatch.setattr(dataverse.sandbox, "respond", guarded)
+    return gate
 
 
 @pytest.fixture
@@ -148,22 +162,18 @@ def ended(run: UUID) -> FlowRun:
     return read(run)
 
 
-def is_read(dataverse: Server, table: str) -> bool:
-    return any(one.path.endswith(f"/{table}") and one.status == 200 for one in dataverse.sandbox.log)
-
-
 def test_two_databases_are_filled_at_once_within_one_limit(
-    arrivals: Arrivals, expected: Expected, postgres_url: str, other_postgres_url: str
+    dataverse: Server, gate: Gate, expected: Expected, postgres_url: str, other_postgres_url: str
 ) -> None:
     configs = [block("one", postgres_url), block("other", other_postgres_url)]
-    arrivals.times.clear()
-    arrivals.answered.clear()
+    dataverse.sandbox.latency_s = LATENCY_S
+    gate.hold("vin_diseases")
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(LIMIT, 1)
         try:
             started = [start("free", name, entities=[FEW]) for name in ("one", "other")]
             wait_for(lambda: [state_name(run) for run in started] == ["Running", "Running"])
-            arrivals.answered.set()
+            gate.opened.set()
             runs = [ended(run) for run in started]
         finally:
             client.delete_global_concurrency_limit_by_name(LIMIT)
@@ -172,27 +182,25 @@ def test_two_databases_are_filled_at_once_within_one_limit(
     assert [run.state_name for run in runs] == ["Completed", "Completed"]
     assert {worker_of(run.id) for run in runs} == {"east", "west"}
     assert max(first.start_time, second.start_time) < min(first.end_time, second.end_time)
-    assert all(later - earlier > 0.9 * LATENCY_S for earlier, later in pairwise(arrivals.times))
+    assert all(later - earlier > 0.9 * LATENCY_S for earlier, later in pairwise(gate.times))
     for config in configs:
         assert copied(config, [FEW])["vin_diseases"] == expected["vin_diseases"]
 
 
 def test_one_database_has_one_run_at_a_time_on_whichever_worker(
-    dataverse: Server, expected: Expected, postgres_url: str
+    gate: Gate, expected: Expected, postgres_url: str
 ) -> None:
     config = block("one", postgres_url)
-    dataverse.sandbox.log.clear()
-    dataverse.sandbox.latency_s = LATENCY_S
+    gate.hold("vin_candidates")
     holder = start("queued", "one")
-    wait_for(lambda: is_read(dataverse, "vin_candidates"))
-    dataverse.sandbox.latency_s = 3.0
+    wait_for(gate.reached.is_set)
     with psycopg.connect(postgres_url) as conn:
         token, pid = conn.execute("SELECT token, pid FROM _sync_lock").fetchone() or ("", 0)
     refused = ended(start("free", "one"))
     waiting = start("queued", "one")
     wait_for(lambda: state_name(waiting) == "AwaitingConcurrencySlot")
     holder_then = state_name(holder)
-    dataverse.sandbox.latency_s = 0.0
+    gate.opened.set()
     held, waited = ended(holder), ended(waiting)
 
     assert refused.state_name == "Failed"
@@ -204,14 +212,13 @@ def test_one_database_has_one_run_at_a_time_on_whichever_worker(
 
 
 def test_what_a_killed_worker_began_another_one_completes(
-    dataverse: Server, workers: Workers, expected: Expected, postgres_url: str
+    gate: Gate, workers: Workers, expected: Expected, postgres_url: str
 ) -> None:
     """Comes last: the worker stays dead."""
     config = block("one", postgres_url)
-    dataverse.sandbox.log.clear()
-    dataverse.sandbox.latency_s = 0.2
+    gate.hold("vin_candidates", after=2)
     killed = start("free", "one", page_size=5)
-    wait_for(lambda: is_read(dataverse, "vin_candidates"))
+    wait_for(gate.reached.is_set)
     with psycopg.connect(postgres_url) as conn:
         wait_for(lambda: conn.execute("SELECT count(*) > 0 FROM vin_candidates").fetchone() == (True,))
         (pid,) = conn.execute("SELECT pid FROM _sync_lock").fetchone() or (0,)
@@ -219,7 +226,7 @@ def test_what_a_killed_worker_began_another_one_completes(
     workers[name].kill()
     os.kill(pid, signal.SIGKILL)
     stored = copied(config, ENTITIES)
-    dataverse.sandbox.latency_s = 0.0
+    gate.opened.set()
 
     again = ended(start("free", "one"))
 

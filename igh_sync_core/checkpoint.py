@@ -68,7 +68,7 @@ def glimpse(conn: Connection) -> dict[str, SyncState]:
 
 
 def write(conn: Connection, state: SyncState) -> None:
-    """Store the state, replacing what was there."""
+    """Store the state, replacing what was there; how far it was scanned is what ``scans`` says alone."""
     _put_state.execute(conn, conn.dialect.name, **state.model_dump())
 
 
@@ -118,7 +118,7 @@ def _state_of(_: None) -> Select[Any]:
 
 @Prepared
 def _put_state(engine: str) -> Insert:
-    return upsert(engine, _STATE)
+    return upsert(engine, _STATE, keeping=("scanned_row_id", "relations_digest"))
 
 
 @Prepared

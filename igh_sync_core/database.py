@@ -6,8 +6,8 @@ time, so transactions of one process queue here fairly instead of polling the fi
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Delete, Table, delete, event, func, select
@@ -82,18 +82,15 @@ class Database:
                 raise
 
     @contextlib.contextmanager
-    def connecting(self) -> Iterator[Callable[[], Connection]]:
-        """Give what gets a connection of its own when first called, and the same one later; given back at the end.
-
-        Who waits for the network has none until there is something to write. Opening one costs SQLite more than
-        writing a page without news, since it reads the definitions of all tables.
+    def lease(self) -> Iterator["Lease"]:
+        """Give the right to a connection of its own, which is opened when first needed; given back at the end.
 
         Raises:
             StoreUnavailable: The database cannot be reached.
             StoreError: It refused a statement.
         """
         with contextlib.ExitStack() as stack:
-            yield cache(lambda: stack.enter_context(self.connection()))
+            yield Lease(self, stack)
 
     def empty_temporary(self, conn: Connection, table: Table) -> None:
         """See that a temporary table of this connection is there and empty.
@@ -121,7 +118,7 @@ class Database:
     @contextlib.contextmanager
     def transaction(self, conn: Connection) -> Iterator[None]:
         """Commit everything written inside, or nothing of it (law 1)."""
-        with self._turn(), conn.begin():
+        with self.turn(), conn.begin():
             yield
 
     @contextlib.contextmanager
@@ -138,10 +135,11 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """Open a connection with one transaction around everything done with it."""
         # The turn first: who waits for it needs no connection yet, and takes the one that was used before.
-        with self._turn(), self.connection() as conn, self.transaction(conn):
+        with self.turn(), self.connection() as conn, self.transaction(conn):
             yield conn
 
-    def _turn(self) -> contextlib.AbstractContextManager[object]:
+    def turn(self) -> contextlib.AbstractContextManager[object]:
+        """Wait until nobody else in this process writes, where the engine has one writer; may be nested."""
         return self._writer or contextlib.nullcontext()
 
     @contextlib.contextmanager
@@ -173,6 +171,37 @@ class Database:
             sqlalchemy.exc.DBAPIError: Whatever else the driver says.
         """
         bulk.load(conn, table, columns, rows)
+
+
+class Lease:
+    """A connection that nobody else uses meanwhile, opened when first needed, see ``Database.lease``.
+
+    Who waits for the network has none until there is something to write. Opening one costs SQLite more than writing a
+    page without news, since it reads the definitions of all tables.
+    """
+
+    def __init__(self, database: Database, stack: contextlib.ExitStack) -> None:
+        self._database, self._stack = database, stack
+        self._is_over = False
+
+    @cached_property
+    def conn(self) -> Connection:
+        """The connection."""
+        return self._stack.enter_context(self._database.connection())
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Commit everything written inside, or nothing of it (law 1)."""
+        # The turn first, and all of it: the next writer takes the connection of one that has ended.
+        with self._database.turn():
+            with self._database.transaction(self.conn):
+                yield self.conn
+            if self._is_over:
+                self._stack.close()
+
+    def end(self) -> None:
+        """Say that nothing follows the transaction under way: with it the connection is given back."""
+        self._is_over = True
 
 
 @Prepared

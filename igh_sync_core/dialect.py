@@ -1,6 +1,6 @@
 """Expressions that SQLite and PostgreSQL spell differently; everything else is plain SQLAlchemy."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -165,11 +165,12 @@ def insert_missing(engine: str, table: Table) -> Insert:
     return build(table).on_conflict_do_nothing()
 
 
-def upsert(engine: str, table: Table) -> Insert:
-    """An INSERT of whole rows that replaces the row of the same primary key."""
+def upsert(engine: str, table: Table, *, keeping: Collection[str] = ()) -> Insert:
+    """An INSERT of whole rows that replaces the row of the same primary key; columns in *keeping* stay."""
     inserting = postgresql.insert(table) if engine == "postgresql" else sqlite.insert(table)
     own = [column.name for column in table.primary_key]
-    rest = {column.name: inserting.excluded[column.name] for column in table.columns if column.name not in own}
+    kept = {*own, *keeping}
+    rest = {column.name: inserting.excluded[column.name] for column in table.columns if column.name not in kept}
     return inserting.values({column.name: bindparam(column.name) for column in table.columns}).on_conflict_do_update(
         index_elements=own, set_=rest
     )

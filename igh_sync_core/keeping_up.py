@@ -4,6 +4,8 @@ Each page of keys is one transaction with its checkpoint (laws 1 and 3); the rec
 is lost if the run ends between the two.
 """
 
+from sqlalchemy import Connection
+
 from igh_sync_core import checkpoint, closure, feeds, strategy
 from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
@@ -16,16 +18,29 @@ from igh_sync_core.report import Counts
 from igh_sync_core.strategy import ReadKind, Strategy
 
 
+def begin(conn: Connection, table: RelatedTable) -> None:
+    """Read how far a table has come, decide how its changes are learnt, and put on record that it is under way.
+
+    Args:
+        conn: Inside a transaction.
+        table: Its ``state`` and ``feed`` are set.
+
+    Raises:
+        StoreError: What is stored of it makes no sense.
+    """
+    table.state = checkpoint.read(conn, table.spec)
+    table.feed = _first_feed(conn, table)
+    _mark(conn, table)
+    checkpoint.write(conn, table.state)
+
+
 def keep_up(table: RelatedTable) -> None:
     """List every stored record that changed, and close those that were deleted.
 
     Raises:
         SyncError: Pages before the fault are stored, and the next run goes on from them.
     """
-    with table.stage() as stage:
-        feed: Feed | None = _first_feed(stage)
-        _begin(stage)
-    # Another one, which has no connection before the first page is here.
+    feed = table.feed
     with table.stage() as stage:
         while feed is not None:
             table.remark(feed.reason)
@@ -37,39 +52,35 @@ def keep_up(table: RelatedTable) -> None:
                 return
 
 
-def _first_feed(stage: Stage) -> Feed:
-    table, root = stage.table, stage.table.run.client.config.api_root
+def _first_feed(conn: Connection, table: RelatedTable) -> Feed:
     if not table.is_tracked:
-        return _untracked_feed(stage)
+        return _untracked_feed(conn, table)
+    root = table.run.client.config.api_root
     if table.run.reconcile:
         return feeds.all_keys(table.spec, api_root=root, reason="reconciled with all keys and version numbers")
-    return feeds.tracked_feed(table.spec, stage.state, table.run.organisation, api_root=root)
+    return feeds.tracked_feed(table.spec, table.state, table.run.organisation, api_root=root)
 
 
-def _untracked_feed(stage: Stage) -> Feed:
-    table = stage.table
+def _untracked_feed(conn: Connection, table: RelatedTable) -> Feed:
     if table.run.reconcile:
         return Feed(FeedKind.BY_ID, reason="reconciled by asking every record by id")
-    with table.run.database.transaction(stage.conn):
-        members = checkpoint.count_open(stage.conn, table.tables)
+    members = checkpoint.count_open(conn, table.tables)
     root = table.run.client.config.api_root
-    return feeds.untracked_feed(table.spec, stage.state, members=members, api_root=root)
+    return feeds.untracked_feed(table.spec, table.state, members=members, api_root=root)
 
 
-def _begin(stage: Stage) -> None:
-    table, spec = stage.table, stage.table.spec
-    with stage.committing() as state:
-        now = table.run.organisation.server_time
-        checkpoint.log_start(stage.conn, spec, run_id=table.run.run_id, now=now)
-        state.state, state.run_id = "in_progress", table.run.run_id
-        if state.strategy != Strategy.RELATED:
-            state.strategy = Strategy.RELATED
-            state.delta_link = state.delta_link_time = state.next_link = state.read_kind = state.last_timestamp = None
-        digest = strategy.digest(spec)
-        if state.fresh_columns or state.columns_digest not in (None, digest):
-            table.remark("the columns changed; every record is asked by id")
-            closure.want_all_stored(stage.conn, spec)
-        state.columns_digest = digest
+def _mark(conn: Connection, table: RelatedTable) -> None:
+    """The state of a table under way; records are asked again where their columns changed."""
+    state = table.state
+    state.state, state.run_id = "in_progress", table.run.run_id
+    if state.strategy != Strategy.RELATED:
+        state.strategy = Strategy.RELATED
+        state.delta_link = state.delta_link_time = state.next_link = state.read_kind = state.last_timestamp = None
+    digest = strategy.digest(table.spec)
+    if state.fresh_columns or state.columns_digest not in (None, digest):
+        table.remark("the columns changed; every record is asked by id")
+        closure.want_all_stored(conn, table.spec)
+    state.columns_digest = digest
 
 
 def _read(stage: Stage, feed: Feed) -> None:
@@ -90,6 +101,7 @@ def _want_everything(stage: Stage) -> None:
         closure.ask_missing_again(stage.conn, stage.table.spec)
         state.last_timestamp = stage.table.run.organisation.server_time
         state.next_link = state.read_kind = None
+        stage.end()
 
 
 def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> None:
@@ -112,6 +124,8 @@ def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> Non
         if is_last and feed.kind is not FeedKind.RECENT:
             state.delta_link, state.delta_link_time = fetched.page.delta_link, table.server_time(fetched)
         stage.count(state, Counts(closed=closed), now)
+        if is_last:
+            stage.end()
 
 
 def _start(stage: Stage, state: SyncState, feed: Feed, fetched: Fetched) -> None:
@@ -167,5 +181,6 @@ def _after_refusal(stage: Stage, feed: Feed, exc: RequestRejected) -> Feed:
     if feed.kind is FeedKind.KEYS:
         table.is_tracked = False
         table.remark(f"change tracking was refused ({why}); deletions are found by reconcile runs alone")
-        return _untracked_feed(stage)
+        with table.run.database.apart(stage.conn):
+            return _untracked_feed(stage.conn, table)
     return Feed(FeedKind.BY_ID, reason=f"the query by modifiedon was refused ({why})")

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 
@@ -14,7 +14,9 @@ from igh_sync_core import checkpoint
 from igh_sync_core.choices import Choices
 from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
+from igh_sync_core.database import Lease
 from igh_sync_core.errors import SyncError
+from igh_sync_core.feeds import Feed
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.report import Counts, EntityReport
@@ -41,6 +43,8 @@ class RelatedTable:
         keys_channel: Its line for keys alone, whose pages are never too big to be full ones.
         counts: What was written.
         is_tracked: Whether a key feed tells its deletions; false once the server has refused one.
+        state: How far it has come, as committed last; pending until it has begun.
+        feed: Where its changes are learnt from first; None until it has begun.
         error: What ended it early; None while it is well.
         stored: Records met so far.
     """
@@ -54,6 +58,8 @@ class RelatedTable:
         self.keys_channel = run.client.channel(spec.logical_name, page_size=run.page_size)
         self.counts = Counts()
         self.is_tracked = spec.is_tracked
+        self.state = SyncState(entity_name=spec.entity_set)
+        self.feed: Feed | None = None
         self.error: Exception | None = None
         self.stored = 0
         self._remarks = ["filtered: only records that synced rows point at"]
@@ -83,10 +89,8 @@ class RelatedTable:
         Raises:
             StoreError: The database cannot be used.
         """
-        with self.run.database.reading() as conn:
-            state = checkpoint.read(conn, self.spec)
-        with self.run.database.connecting() as connect:
-            yield Stage(self, connect, state)
+        with self.run.database.lease() as lease:
+            yield Stage(self, lease)
 
     def report(self) -> EntityReport:
         """What happened, whether well or not."""
@@ -112,22 +116,22 @@ class Stage:
 
     Attributes:
         table: The table.
-        state: How far it has come, as committed last.
+        end: Says that nothing follows the transaction under way.
     """
 
-    def __init__(self, table: RelatedTable, connect: Callable[[], Connection], state: SyncState) -> None:
-        self.table, self.state = table, state
-        self._connect = connect
+    def __init__(self, table: RelatedTable, lease: Lease) -> None:
+        self.table, self.end = table, lease.end
+        self._lease = lease
 
     @property
     def conn(self) -> Connection:
         """Used by nobody else."""
-        return self._connect()
+        return self._lease.conn
 
     @cached_property
     def history(self) -> History:
         """The versions of the table."""
-        return History(self.table.run.database, self.conn, self.table.tables, fresh=self.state.fresh)
+        return History(self.table.run.database, self.conn, self.table.tables, fresh=self.table.state.fresh)
 
     @contextlib.contextmanager
     def committing(self) -> Iterator[SyncState]:
@@ -136,12 +140,12 @@ class Stage:
         Raises:
             StoreError: Another run has taken the database, or it refused a statement.
         """
-        run, state = self.table.run, self.state.model_copy()
-        with run.database.transaction(self.conn):
-            fence(self.conn, run.run_id)
+        table, state = self.table, self.table.state.model_copy()
+        with self._lease.writing() as conn:
+            fence(conn, table.run.run_id)
             yield state
-            checkpoint.write(self.conn, state)
-        self.state = state
+            checkpoint.write(conn, state)
+        table.state = state
 
     def count(self, state: SyncState, counts: Counts, now: datetime) -> None:
         """Add up what was written, in the state to be committed and for the report."""

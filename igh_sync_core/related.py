@@ -9,7 +9,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,11 +16,13 @@ from functools import partial
 from http import HTTPStatus
 
 from msgspec import Raw
+from sqlalchemy import Connection
 
 from igh_sync_core import checkpoint, closure, records, scans
 from igh_sync_core.client import Channel, Fetched
-from igh_sync_core.errors import RequestRejected, SyncError
-from igh_sync_core.keeping_up import keep_up
+from igh_sync_core.driver import attempt, store_errors
+from igh_sync_core.errors import RequestRejected, StoreError, SyncError
+from igh_sync_core.keeping_up import begin, keep_up
 from igh_sync_core.lock import fence
 from igh_sync_core.members import RelatedTable, Stage
 from igh_sync_core.model import LogicalName, TableSpec
@@ -67,11 +68,26 @@ def sync_related(run: Run, specs: Sequence[TableSpec], filtered: Collection[Logi
     """
     tables = [RelatedTable(run, spec) for spec in specs if spec.logical_name in filtered]
     relations = [one for one in relations_of(specs) if one.target.logical_name in filtered]
+    _begin(run, tables)
     _each(tables, keep_up)
     while wanted := _note_references(run, relations, tables):
         _each(wanted, _fetch)
-    _each(tables, _finish)
-    return [_log_end(table) for table in tables]
+    _end(run, tables)
+    return [table.report() for table in tables]
+
+
+def _begin(run: Run, tables: Sequence[RelatedTable]) -> None:
+    with run.database.writing() as conn:
+        checkpoint.log_start(
+            conn, *(table.spec for table in tables), run_id=run.run_id, now=run.organisation.server_time
+        )
+        for table in tables:
+            _guarded(table, partial(_begin_one, conn))
+
+
+def _begin_one(conn: Connection, table: RelatedTable) -> None:
+    with store_errors(), attempt(conn):
+        begin(conn, table)
 
 
 def _each(tables: Iterable[RelatedTable], work: Callable[[RelatedTable], None]) -> None:
@@ -193,17 +209,23 @@ def _close_missing(stage: Stage, missing: Sequence[str], now: datetime) -> int:
     return stage.history.close_absent(~closure.is_told(table.tables), now)
 
 
-def _finish(table: RelatedTable) -> None:
-    with table.stage() as stage, stage.committing() as state:
-        state.state, state.fresh_columns = "completed", ""
-    table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=True))
+def _end(run: Run, tables: Sequence[RelatedTable]) -> None:
+    """Put on record how each table ended, unless the database itself has failed."""
+    try:
+        with run.database.writing() as conn:
+            for table in tables:
+                _end_line(conn, table)
+    except StoreError as exc:
+        for table in tables:
+            table.error = table.error or exc
+    for table in tables:
+        if table.error is None:
+            run.listener(Progress(table.spec.logical_name, table.stored, is_done=True))
 
 
-def _log_end(table: RelatedTable) -> EntityReport:
-    """Complete the table's line in ``_sync_log``, unless the database itself has failed."""
-    run, report = table.run, table.report()
-    with suppress(SyncError), run.database.writing() as conn:
-        checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
-        if table.error is not None:
-            checkpoint.mark_failed(conn, table.spec)
-    return report
+def _end_line(conn: Connection, table: RelatedTable) -> None:
+    if table.error is None:
+        checkpoint.write(conn, table.state.model_copy(update={"state": "completed", "fresh_columns": ""}))
+    else:
+        checkpoint.mark_failed(conn, table.spec)
+    checkpoint.log_end(conn, table.report(), run_id=table.run.run_id, now=datetime.now(UTC))

@@ -259,7 +259,9 @@ def _remember(conn: Connection, work: Work) -> None:
         shapes.keep(conn, table, work.shape)
     where = _STATE.c.entity_name == work.spec.entity_set
     if work.is_new:
-        conn.execute(update(_STATE).where(where).values(columns_digest=None, fresh_columns="", records_count=0))
+        conn.execute(
+            update(_STATE).where(where).values(columns_digest=None, fresh_columns="", records_count=0, scanned_row_id=0)
+        )
     elif work.fresh and (due := conn.scalar(select(_STATE.c.fresh_columns).where(where))) is not None:
         names = sorted(work.fresh | set(filter(None, due.split(","))))
         # Without a digest no stored link covers the columns any more, so the next read is a full one.

@@ -6,19 +6,21 @@ covers it in one transaction (law 1). A kill between two pages loses nothing: th
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import repeat
 
 import msgspec
 from sqlalchemy import Connection
 
-from igh_sync_core import checkpoint, ranges, records, strategy, sweep
+from igh_sync_core import checkpoint, course, ranges, records, strategy, sweep
 from igh_sync_core.choices import Choices
 from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
+from igh_sync_core.course import Step
+from igh_sync_core.database import Lease
 from igh_sync_core.errors import ProtocolViolation, RequestRejected
 from igh_sync_core.fallbacks import Way, after_refusal
 from igh_sync_core.lock import fence
@@ -35,14 +37,12 @@ from igh_sync_core.versions import History
 log = logging.getLogger(__name__)
 
 
-def sync_entity(
-    run: Run, connect: Callable[[], Connection], spec: TableSpec, plan: Plan, state: SyncState
-) -> EntityReport:
-    """Bring one entity up to date.
+def sync_entity(run: Run, lease: Lease, spec: TableSpec, plan: Plan, state: SyncState) -> EntityReport:
+    """Bring one entity up to date, and complete its line in ``_sync_log``.
 
     Args:
         run: The run, which holds the database.
-        connect: Gives a connection that nobody else uses meanwhile, see ``Database.connecting``.
+        lease: Its connection; ends with it.
         spec: The entity; its tables exist and fit.
         plan: How it is read.
         state: How far it has come.
@@ -50,47 +50,34 @@ def sync_entity(
     Raises:
         SyncError: Nothing of the page at fault is written; pages before it are, and the next run goes on from them.
     """
-    started = time.monotonic()
-    work = _EntitySync(run, connect, spec, plan, state)
+    work = _EntitySync(run, lease, spec, plan, state)
     work.run()
-    return EntityReport(
-        entity=spec.logical_name,
-        table=spec.entity_set,
-        strategy=work.plan.strategy,
-        reason="; ".join([plan.reason, *work.remarks]),
-        **msgspec.structs.asdict(work.counts),
-        requests=work.channel.requests + work.keys_channel.requests,
-        seconds=round(time.monotonic() - started, 3),
-    )
+    return work.report(work.counts)
 
 
 class _EntitySync:
     """The reads of one entity in one run."""
 
-    def __init__(
-        self, run: Run, connect: Callable[[], Connection], spec: TableSpec, plan: Plan, state: SyncState
-    ) -> None:
-        self._run, self._connect, self._spec, self.plan, self._state = run, connect, spec, plan, state
+    def __init__(self, run: Run, lease: Lease, spec: TableSpec, plan: Plan, state: SyncState) -> None:
+        self._run, self._lease, self._spec, self._plan, self._state = run, lease, spec, plan, state
+        self._started = time.monotonic()
+        self._is_ended = False
         self._root = run.client.config.api_root
         self._tables = entity_tables(spec)
         self._codec = row_codec(spec, run.database.kind)
         self._choices = Choices(spec, run.organisation.language)
         self._is_long = state.overlap_due  # nobody knows how many pages a baseline before a kill had
         self._sync_time: datetime | None = None
-        self.channel = run.open_channel(spec)
+        self._channel = run.open_channel(spec)
         # Keys are small: they travel in pages as large as the server gives, however wide the table.
-        self.keys_channel = run.client.channel(spec.logical_name, page_size=run.page_size)
+        self._keys_channel = run.client.channel(spec.logical_name, page_size=run.page_size)
         self.counts = Counts()
         self._stored = 0
-        self.remarks: list[str] = []
-
-    @property
-    def _conn(self) -> Connection:
-        return self._connect()
+        self._reasons = [plan.reason]
 
     @cached_property
     def _history(self) -> History:
-        return History(self._run.database, self._conn, self._tables, fresh=self._state.fresh)
+        return History(self._run.database, self._lease.conn, self._tables, fresh=self._state.fresh)
 
     def run(self) -> None:
         """Do the read that is due, and what must follow it."""
@@ -106,37 +93,57 @@ class _EntitySync:
             self._reconcile()
         elif self._state.overlap_due:
             self._settle_overlap()
+        if not self._is_ended:
+            with self._lease.writing() as conn:
+                self._end(conn, self.counts)
+
+    def report(self, counts: Counts) -> EntityReport:
+        """What was done so far."""
+        return EntityReport(
+            entity=self._spec.logical_name,
+            table=self._spec.entity_set,
+            strategy=self._plan.strategy,
+            reason="; ".join(self._reasons),
+            **msgspec.structs.asdict(counts),
+            requests=self._channel.requests + self._keys_channel.requests,
+            seconds=round(time.monotonic() - self._started, 3),
+        )
+
+    def _end(self, conn: Connection, counts: Counts) -> None:
+        """Complete the line in ``_sync_log``, in the last transaction of all."""
+        checkpoint.log_end(conn, self.report(counts), run_id=self._run.run_id, now=datetime.now(UTC))
+        self._lease.end()
 
     def _reconcile(self) -> None:
         """Compare every key and version number with the source, and repair what differs."""
         if not self._spec.has_version:
             reason = "reconciled whole"
-            self._execute(strategy.full_read(self._spec, self.plan, self._state, api_root=self._root, reason=reason))
+            self._execute(strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=reason))
             return
-        for at, pairs in enumerate(sweep.pages(self.keys_channel, self._spec, self._root)):
-            with self._run.database.apart(self._conn):
+        for at, pairs in enumerate(sweep.pages(self._keys_channel, self._spec, self._root)):
+            with self._run.database.apart(self._lease.conn):
                 self._history.staging.list_keys(pairs, anew=at == 0)
         found = self._settle_sweep()
         if found.is_too_many:
-            whole = strategy.full_read(self._spec, self.plan, self._state, api_root=self._root, reason=found.summary())
+            whole = strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=found.summary())
             self._execute(whole)
             return
         for ids in id_batches(found.keys, url_room=strategy.repair_room(self._spec, self._root)):
             self._execute(strategy.repair(self._spec, ids, api_root=self._root))
         if self._run.reconcile or found.deletions or found.found:
-            self.remarks.append(found.summary())
+            self._reasons.append(found.summary())
         if self._state.overlap_due:
             self._settle_overlap()
 
     def _settle_sweep(self) -> sweep.Differences:
         """Close what the sweep did not meet, and find what it met in another version."""
         state = self._state.model_copy()
-        with self._run.database.transaction(self._conn):
-            fence(self._conn, self._run.run_id)
+        with self._lease.writing() as conn:
+            fence(conn, self._run.run_id)
             closed = self._history.close_absent(sweep.is_met(self._tables), self._now(None))
             state.records_count -= closed
-            checkpoint.write(self._conn, state)
-            found = sweep.Differences(closed, sweep.differing(self._conn, self._tables))
+            checkpoint.write(conn, state)
+            found = sweep.Differences(closed, sweep.differing(conn, self._tables))
         self._state = state
         self.counts += Counts(closed=closed)
         return found
@@ -144,25 +151,25 @@ class _EntitySync:
     def _settle_overlap(self) -> None:
         """Put on record that nothing that happened during the baseline is missing any more."""
         state = self._state.model_copy(update={"overlap_due": False})
-        with self._run.database.transaction(self._conn):
-            fence(self._conn, self._run.run_id)
-            checkpoint.write(self._conn, state)
+        with self._lease.writing() as conn:
+            fence(conn, self._run.run_id)
+            checkpoint.write(conn, state)
         self._state = state
 
     def _next_read(self) -> Read:
         return strategy.next_read(
-            self._spec, self.plan, self._state, api_root=self._root, organisation=self._run.organisation
+            self._spec, self._plan, self._state, api_root=self._root, organisation=self._run.organisation
         )
 
     def _execute(self, read: Read) -> None:
-        read = ranges.spread(self.channel, self._spec, self.plan, read, api_root=self._root)
+        read = ranges.spread(self._channel, self._spec, self._plan, read, api_root=self._root)
         if read.reason:
-            self.remarks.append(read.reason)
+            self._reasons.append(read.reason)
             log.info("%s: %s", self._spec.logical_name, read.reason)
         if read.kind is ReadKind.FIRST and not read.is_resumed and self._is_filled():
             read = replace(read, kind=ReadKind.SNAPSHOT)
         is_first_page = not read.is_resumed
-        for fetched in self.channel.pages(*read.starts, at_once=self.plan.ranges, track_changes=read.track_changes):
+        for fetched in self._channel.pages(*read.starts, at_once=self._plan.ranges, track_changes=read.track_changes):
             state = self._begun(read, fetched) if is_first_page else self._state.model_copy()
             with WORKBENCH:
                 self._store(read, fetched, state, is_first_page=is_first_page)
@@ -172,22 +179,13 @@ class _EntitySync:
             is_first_page = False
 
     def _is_filled(self) -> bool:
-        with self._run.database.apart(self._conn):
+        with self._run.database.apart(self._lease.conn):
             return not self._history.is_empty
 
     def _begun(self, read: Read, fetched: Fetched) -> SyncState:
-        """The state of a new read; what an earlier one left half done no longer counts."""
-        state = self._state.model_copy()
-        if read.kind is ReadKind.REPAIR:
-            return state
-        state.state, state.run_id, state.strategy = "in_progress", self._run.run_id, self.plan.strategy
-        state.columns_digest = strategy.digest(self._spec)
-        if read.is_complete or not state.overlap_due:
-            state.read_started = self._server_time(fetched)
-        state.read_latest = state.next_link = None
-        state.read_kind = read.kind if read.is_complete else None
-        if read.is_complete:
-            state.delta_link = state.delta_link_time = state.last_timestamp = None
+        """The state of a new read."""
+        state = self._state.model_copy(update={"run_id": self._run.run_id})
+        course.begin(state, read, self._spec, self._plan, self._server_time(fetched))
         return state
 
     def _store(self, read: Read, fetched: Fetched, state: SyncState, *, is_first_page: bool) -> None:
@@ -196,8 +194,8 @@ class _EntitySync:
         _check_end(read, fetched.page)
         received, deleted = split_page(fetched.page, self._spec.key)
         batch = self._codec.decode(received)
-        with self._run.database.transaction(self._conn):
-            fence(self._conn, self._run.run_id)
+        with self._lease.writing() as conn:
+            fence(conn, self._run.run_id)
             is_new = read.kind is ReadKind.FIRST
             counts = records.write(self._history, self._choices, batch, now, is_new=is_new)
             closed = self._history.close_deleted(deleted, now)
@@ -212,10 +210,16 @@ class _EntitySync:
             self._advance(state, read, fetched, batch.latest)
             state.records_count += counts.added - counts.closed
             state.last_sync_time = now
-            checkpoint.write(self._conn, state)
-        self._state = state
-        self.counts += counts
+            checkpoint.write(conn, state)
+            counts += self.counts
+            if is_last := self._is_last(fetched.page, state):
+                self._end(conn, counts)
+        self._state, self.counts, self._is_ended = state, counts, is_last
         self._stored += len(batch)
+
+    def _is_last(self, page: Page, state: SyncState) -> bool:
+        """Whether nothing follows a page any more: no other page, no overlap, no sweep."""
+        return page.next_link is None and not state.overlap_due and not self._run.reconcile
 
     def _close_absent(self, keys: Sequence[str], now: datetime, *, is_first: bool, is_last: bool) -> int:
         """Close what a complete read did not meet, once its last page is here (law 3)."""
@@ -223,34 +227,20 @@ class _EntitySync:
             return self._history.close_others(keys, now)
         if is_first:
             # In the page's own transaction: an older read may still go on until this one is on record.
-            checkpoint.forget_seen(self._conn, self._spec)
+            checkpoint.forget_seen(self._lease.conn, self._spec)
         self._history.staging.list_keys(zip(keys, repeat(None)), anew=True)
-        checkpoint.note_seen(self._conn, self._tables)
+        checkpoint.note_seen(self._lease.conn, self._tables)
         if not is_last:
             return 0
         closed = self._history.close_absent(checkpoint.was_seen(self._tables), now)
-        checkpoint.forget_seen(self._conn, self._spec)
+        checkpoint.forget_seen(self._lease.conn, self._spec)
         return closed
 
     def _advance(self, state: SyncState, read: Read, fetched: Fetched, latest: datetime | None) -> None:
-        """Move the checkpoint past a stored page; only a read's last page completes anything."""
-        page = fetched.page
-        if read.kind is ReadKind.REPAIR:
-            return
-        state.read_latest = max(filter(None, (state.read_latest, latest)), default=None)
-        if page.next_link is not None:
-            state.next_link = page.next_link if read.is_complete else None
-            return
-        state.state = "completed"
-        state.next_link = state.read_kind = None
-        state.last_timestamp = strategy.watermark(state)
-        if read.kind is ReadKind.INCREMENT:
-            state.overlap_due &= self._is_long
-        elif read.kind is ReadKind.DELTA or read.track_changes:
-            state.delta_link, state.delta_link_time = page.delta_link, self._server_time(fetched)
-        if read.is_complete:
-            state.overlap_due = read.track_changes and (self._is_long or self._spec.has_modified_on)
-            state.fresh_columns = ""
+        """Move the checkpoint past a stored page."""
+        step = Step(read, fetched.page, self._server_time(fetched), latest, is_long=self._is_long)
+        course.advance(state, step, self._spec)
+        if read.is_complete and fetched.page.next_link is None:
             self._history.forget_fresh()
 
     def _overlap(self, done: Read) -> Read | None:
@@ -268,13 +258,13 @@ class _EntitySync:
         """Another complete way to the same records, or the refusal itself; None where a sweep is it."""
         way, why = after_refusal(exc, read, self._spec, self._state)
         if way is Way.WHOLE:
-            return strategy.full_read(self._spec, self.plan, self._state, api_root=self._root, reason=why)
+            return strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=why)
         if way is Way.UNORDERED:
             return replace(read, url=strategy.without_order(read.url), reason=why)
-        self.remarks.append(why)
+        self._reasons.append(why)
         if way is Way.SWEEP:
             return None
-        self.plan = strategy.without_tracking(self._spec, why)
+        self._plan = strategy.without_tracking(self._spec, why)
         return self._next_read()
 
     def _now(self, fetched: Fetched | None) -> datetime:

@@ -1,4 +1,4 @@
-"""The entities of one tier: each begun, synced, and its line in ``_sync_log`` completed; one bad one stops no other."""
+"""The entities of one tier: each begun, synced, and its failure put on record; one bad one stops no other."""
 
 import contextlib
 import logging
@@ -98,25 +98,19 @@ def _sync(run: Run, entity: EntityConfig, start: _Start) -> EntityReport:
         return _set_aside(entity, start.entry.fault)
     if entity.filtered:
         return _skipped(entity, "filtered entities are synced together, by sync_related_tier")
-    with run.database.connecting() as connect:
-        try:
-            report = _synced(run, connect, spec, entity, state)
-        except Exception as exc:
-            _log_failure(run, spec, failed(entity, exc))
-            raise
-        with run.database.transaction(connect()):
-            checkpoint.log_end(connect(), report, run_id=run.run_id, now=datetime.now(UTC))
-    return report
+    try:
+        return _synced(run, spec, entity, state)
+    except Exception as exc:
+        _log_failure(run, spec, failed(entity, exc))
+        raise
 
 
-def _synced(
-    run: Run, connect: Callable[[], Connection], spec: TableSpec, entity: EntityConfig, state: SyncState | StoreError
-) -> EntityReport:
+def _synced(run: Run, spec: TableSpec, entity: EntityConfig, state: SyncState | StoreError) -> EntityReport:
     if isinstance(state, StoreError):
         raise state
     # The driver's own errors tell values, and the failure goes on record (law 10).
-    with store_errors():
-        return sync_entity(run, connect, spec, strategy.choose(spec, entity), state)
+    with store_errors(), run.database.lease() as lease:
+        return sync_entity(run, lease, spec, strategy.choose(spec, entity), state)
 
 
 def failed(entity: EntityConfig, exc: BaseException) -> EntityReport:

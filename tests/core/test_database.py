@@ -319,14 +319,28 @@ def test_to_look_at_a_file_gives_up_no_lock_on_it(tmp_path: Path) -> None:
 def test_a_connection_is_opened_on_demand_and_once(ready: Database) -> None:
     opened: list[object] = []
     event.listen(ready.engine, "checkout", lambda *_: opened.append(1))
-    with ready.connecting() as connect:
+    with ready.lease() as lease:
         assert opened == []
-        conn = connect()
-        assert connect() is conn
+        conn = lease.conn
+        with lease.writing() as same:
+            assert same is conn
+        assert not conn.closed
     assert (len(opened), conn.closed) == (1, True)
 
 
-def test_who_waits_for_the_turn_to_write_holds_no_connection(tmp_path: Path) -> None:
+def test_a_lease_that_ends_gives_its_connection_back_with_its_last_transaction(ready: Database) -> None:
+    with ready.lease() as lease:
+        with lease.writing() as conn:
+            ready.load(conn, SEEN, ("entity_name", "key"), some(1))
+            lease.end()
+            assert not conn.closed
+        assert conn.closed
+    with ready.reading() as conn:
+        assert conn.scalars(select(SEEN.c.key)).all() == [key for _entity, key in some(1)]
+
+
+@pytest.mark.parametrize("way", ["writing", "leased"])
+def test_who_waits_for_the_turn_to_write_holds_no_connection(tmp_path: Path, way: str) -> None:
     """On SQLite: in PostgreSQL several write at once."""
     file = Database(Config("https://org.crm.dynamics.com", "", "", "", sqlite_db_path=str(tmp_path / "copy.db")))
     create_control_tables(file)
@@ -334,8 +348,9 @@ def test_who_waits_for_the_turn_to_write_holds_no_connection(tmp_path: Path) -> 
     event.listen(file.engine, "connect", lambda *_: opened.append(1))
 
     def write(number: int) -> None:
-        with file.writing() as conn:
+        with file.lease() as lease, lease.writing() if way == "leased" else file.writing() as conn:
             file.load(conn, SEEN, ("entity_name", "key"), some(50, str(number)))
+            lease.end()
 
     with file.keeping_connections():
         in_threads([lambda number=number: write(number) for number in range(THREADS)])

@@ -12,7 +12,7 @@ from copies import Copy
 from graphs import FILTERED, SELECTION, Graph, Node, from_picks, key_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from igh_sync_core import checkpoint
 from igh_sync_core.control import SyncState
@@ -160,6 +160,24 @@ def test_new_references_bring_new_members_and_what_those_point_at(light: Copy) -
 
     assert [of(report, table).added for table in FILTERED] == [1, 1, 1]
     assert members(light)["contact"] == {CONTACT, key_of("contact", 2)}
+
+
+def test_no_row_is_left_to_be_scanned_by_the_next_run(copy: Copy) -> None:
+    synced(copy)
+
+    for table in SETS.values():
+        assert copy.state(table).scanned_row_id == max(row for (row,) in copy.rows(table, "row_id"))
+
+
+def test_the_rows_of_a_table_made_anew_are_scanned_anew(light: Copy) -> None:
+    synced(light)
+    light.organisation.update("vin_study", STUDY, {"_vin_sponsor_value": OTHER})
+    with light.database.writing() as conn:
+        conn.execute(text("DROP TABLE vin_studies"))
+    synced(light)
+
+    assert len(light.rows("vin_studies", "row_id")) == 1
+    assert members(light)["account"] == {ACCOUNT, OTHER[1]}
 
 
 def test_a_deleted_member_is_closed_in_the_same_request(copy: Copy) -> None:

@@ -67,9 +67,9 @@ def glimpse(conn: Connection) -> dict[str, SyncState]:
     return {values["entity_name"]: SyncState(**values) for values in told}
 
 
-def write(conn: Connection, state: SyncState) -> None:
-    """Store the state, replacing what was there; how far it was scanned is what ``scans`` says alone."""
-    _put_state.execute(conn, conn.dialect.name, **state.model_dump())
+def write(conn: Connection, *states: SyncState) -> None:
+    """Store states, replacing what was there; how far a table was scanned is what ``scans`` says alone."""
+    _put_state.execute_many(conn, conn.dialect.name, (state.model_dump() for state in states))
 
 
 def end_killed(conn: Connection, *, run_id: str, now: datetime) -> None:
@@ -89,15 +89,19 @@ def log_start(conn: Connection, *specs: TableSpec, run_id: str, now: datetime) -
     _add_line.execute_many(conn, None, ({"entity_name": spec.entity_set, **begun} for spec in specs))
 
 
-def log_end(conn: Connection, report: EntityReport, *, run_id: str, now: datetime) -> None:
-    """Complete that line with what happened.
+def log_end(conn: Connection, *reports: EntityReport, run_id: str, now: datetime) -> None:
+    """Complete those lines with what happened.
 
     Raises:
         StoreError: Another run has taken the database.
     """
     fence(conn, run_id)
-    values = {
-        "end_time": now,
+    lines = ({**_told(report), "end_time": now, "of": report.table, "by": run_id} for report in reports)
+    _end_line.execute_many(conn, None, lines)
+
+
+def _told(report: EntityReport) -> dict[str, Any]:
+    return {
         "status": report.status,
         "error_message": report.error or None,
         "strategy": report.strategy,
@@ -108,7 +112,6 @@ def log_end(conn: Connection, report: EntityReport, *, run_id: str, now: datetim
         "records_unchanged": report.unchanged,
         "requests": report.requests,
     }
-    _end_line.execute(conn, None, **values, of=report.table, by=run_id)
 
 
 @Prepared

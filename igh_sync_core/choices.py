@@ -5,13 +5,14 @@ tells (0). A code without any label shows its number. A renamed or removed optio
 version comes of it. Every function runs inside the caller's transaction.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     Column,
+    CompoundSelect,
     Connection,
     Insert,
     Integer,
@@ -22,7 +23,9 @@ from sqlalchemy import (
     bindparam,
     delete,
     inspect,
+    literal_column,
     select,
+    union_all,
     update,
 )
 
@@ -102,11 +105,13 @@ class Choices:
         if not (len(batch) and batch.codes):
             return
         self._labels.load(conn)
+        if not self._noted:
+            self._noted = _stored_codes(conn, sorted(column.name for column in self._spec.choices))
         changed, labels = self._learn(conn, batch, now), self._labels.shown
         # Fields and codes in one order everywhere: entities that share a field must not wait for each other in a ring.
         for field in sorted(batch.codes):
             _relabel(conn, field, changed)
-            noted = self._noted.setdefault(field, set())
+            noted = self._noted[field]
             if missing := sorted(batch.codes[field] - noted):
                 told = (
                     {"code": code, "label": labels.get((field, code), str(code)), "first_seen": now} for code in missing
@@ -175,6 +180,22 @@ class _Labels:
             for (field, code), label in after.items()
             if (old := before.get((field, code), str(code))) != label
         }
+
+
+def _stored_codes(conn: Connection, fields: Sequence[str]) -> dict[str, set[int]]:
+    """The codes stored of each field, a hundred fields a statement."""
+    stored: dict[str, set[int]] = {field: set() for field in fields}
+    for start in range(0, len(fields), 100):
+        part = tuple(fields[start : start + 100])
+        for at, code in _codes_of.rows(conn, part):
+            stored[part[at]].add(code)
+    return stored
+
+
+@Prepared
+def _codes_of(fields: tuple[str, ...]) -> CompoundSelect[Any]:
+    tables = (optionset_table(field) for field in fields)
+    return union_all(*(select(literal_column(str(at)), table.c.code) for at, table in enumerate(tables)))
 
 
 @Prepared

@@ -9,7 +9,7 @@ from decimal import Decimal, DecimalException
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct, field
 
 from igh_sync_core.batch import Batch
 from igh_sync_core.errors import DataError
@@ -28,6 +28,13 @@ def _exact(text: str) -> Decimal | str:
         return text
 
 
+class _Tagged(Struct):
+    """The part of a document that tells its version."""
+
+    tag: str | None = field(default=None, name="@odata.etag")
+
+
+_TAG = msgspec.json.Decoder(_Tagged)
 _JSON = msgspec.json.Decoder(float_hook=_exact)
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 _UNREADABLE = (DataError, ValueError, msgspec.MsgspecError)
@@ -63,7 +70,9 @@ class Comparison:
         if self._codec.engine == "sqlite" or stored == received:
             return stored == received
         try:
-            return bool(_canonical(_JSON.decode(stored)) == _canonical(_JSON.decode(received)))
+            # The tag first: it differs for nearly every record that changed, and is read in a tenth of the time.
+            is_possible = _TAG.decode(stored) == _TAG.decode(received)
+            return bool(is_possible and _canonical(_JSON.decode(stored)) == _canonical(_JSON.decode(received)))
         except _UNREADABLE:
             return False
 

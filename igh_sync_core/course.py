@@ -1,12 +1,15 @@
-"""The course of a read: what the state of an entity becomes with each of its pages. Pure."""
+"""The course of an entity: what its state becomes with each page of a read, and how it ended. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from igh_sync_core import strategy
 from igh_sync_core.control import SyncState
+from igh_sync_core.errors import ProtocolViolation
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import Page
+from igh_sync_core.report import EntityReport
 from igh_sync_core.strategy import Plan, Read, ReadKind
 
 
@@ -27,6 +30,19 @@ class Step:
     time: datetime
     latest: datetime | None
     is_long: bool
+
+
+class Outcome(NamedTuple):
+    """How an entity ended.
+
+    Attributes:
+        report: What happened.
+        unwritten: Where nothing had changed, the state that is still to be put on record, and the line in ``_sync_log``
+            to be completed: small things, which several entities may share a transaction for.
+    """
+
+    report: EntityReport
+    unwritten: SyncState | None
 
 
 def begin(state: SyncState, read: Read, spec: TableSpec, plan: Plan, time: datetime) -> None:
@@ -76,3 +92,15 @@ def advance(state: SyncState, step: Step, spec: TableSpec) -> None:
     if read.is_complete:
         state.overlap_due = read.track_changes and (step.is_long or spec.has_modified_on)
         state.fresh_columns = ""
+
+
+def check_end(read: Read, page: Page) -> None:
+    """A tracked read ends with a delta link, or it has not ended (law 7).
+
+    Raises:
+        ProtocolViolation: It has not.
+    """
+    is_tracked = read.track_changes or read.kind is ReadKind.DELTA
+    if is_tracked and page.next_link is None and page.delta_link is None:
+        msg = "a page has neither a next link nor a delta link, so nothing tells whether the read is complete"
+        raise ProtocolViolation(msg, url=read.url.partition("?")[0])

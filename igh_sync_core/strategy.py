@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -146,6 +147,7 @@ def _demanded(spec: TableSpec, strategy: Strategy) -> Plan:
     return Plan(strategy, "demanded by the entities file")
 
 
+@lru_cache(maxsize=1024)
 def digest(spec: TableSpec) -> str:
     """Fingerprint of the columns: links made under another one no longer cover the table."""
     text = "\n".join(sorted(f"{column.name} {column.kind}" for column in spec.columns))

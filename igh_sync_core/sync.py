@@ -19,9 +19,9 @@ from igh_sync_core import checkpoint, course, ranges, records, strategy, sweep
 from igh_sync_core.choices import Choices
 from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
-from igh_sync_core.course import Step
+from igh_sync_core.course import Outcome, Step
 from igh_sync_core.database import Lease
-from igh_sync_core.errors import ProtocolViolation, RequestRejected
+from igh_sync_core.errors import RequestRejected
 from igh_sync_core.fallbacks import Way, after_refusal
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
@@ -37,8 +37,8 @@ from igh_sync_core.versions import History
 log = logging.getLogger(__name__)
 
 
-def sync_entity(run: Run, lease: Lease, spec: TableSpec, plan: Plan, state: SyncState) -> EntityReport:
-    """Bring one entity up to date, and complete its line in ``_sync_log``.
+def sync_entity(run: Run, lease: Lease, spec: TableSpec, plan: Plan, state: SyncState) -> Outcome:
+    """Bring one entity up to date, and complete its line in ``_sync_log`` where there was anything to write.
 
     Args:
         run: The run, which holds the database.
@@ -52,7 +52,7 @@ def sync_entity(run: Run, lease: Lease, spec: TableSpec, plan: Plan, state: Sync
     """
     work = _EntitySync(run, lease, spec, plan, state)
     work.run()
-    return work.report(work.counts)
+    return Outcome(work.report(work.counts), work.unwritten)
 
 
 class _EntitySync:
@@ -62,6 +62,7 @@ class _EntitySync:
         self._run, self._lease, self._spec, self._plan, self._state = run, lease, spec, plan, state
         self._started = time.monotonic()
         self._is_ended = False
+        self.unwritten: SyncState | None = None
         self._root = run.client.config.api_root
         self._tables = entity_tables(spec)
         self._codec = row_codec(spec, run.database.kind)
@@ -191,8 +192,11 @@ class _EntitySync:
     def _store(self, read: Read, fetched: Fetched, state: SyncState, *, is_first_page: bool) -> None:
         """One page, one transaction."""
         now = self._now(fetched)
-        _check_end(read, fetched.page)
+        course.check_end(read, fetched.page)
         received, deleted = split_page(fetched.page, self._spec.key)
+        if read.kind is ReadKind.DELTA and not (received or deleted) and self._is_last(fetched.page, state):
+            self._leave(state, read, fetched, now)
+            return
         batch = self._codec.decode(received)
         with self._lease.writing() as conn:
             fence(conn, self._run.run_id)
@@ -216,6 +220,13 @@ class _EntitySync:
                 self._end(conn, counts)
         self._state, self.counts, self._is_ended = state, counts, is_last
         self._stored += len(batch)
+
+    def _leave(self, state: SyncState, read: Read, fetched: Fetched, now: datetime) -> None:
+        """Leave the end to the caller: until it is on record, the next run would ask for the same nothing again."""
+        self._advance(state, read, fetched, None)
+        state.last_sync_time = now
+        self._state = self.unwritten = state
+        self._is_ended = True
 
     def _is_last(self, page: Page, state: SyncState) -> bool:
         """Whether nothing follows a page any more: no other page, no overlap, no sweep."""
@@ -276,11 +287,3 @@ class _EntitySync:
     def _server_time(self, fetched: Fetched | None) -> datetime:
         answered = fetched.server_date if fetched else None
         return (answered or self._run.organisation.server_time).replace(microsecond=0)
-
-
-def _check_end(read: Read, page: Page) -> None:
-    """A tracked read ends with a delta link, or it has not ended (law 7)."""
-    is_tracked = read.track_changes or read.kind is ReadKind.DELTA
-    if is_tracked and page.next_link is None and page.delta_link is None:
-        msg = "a page has neither a next link nor a delta link, so nothing tells whether the read is complete"
-        raise ProtocolViolation(msg, url=read.url.partition("?")[0])

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from igh_sync_core import catalog, checkpoint, strategy
 from igh_sync_core.catalog import Entry
 from igh_sync_core.control import SyncState
+from igh_sync_core.course import Outcome
 from igh_sync_core.driver import store_errors
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import SchemaError, StoreError, SyncError
@@ -40,16 +41,23 @@ def sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[
         StoreError: The database cannot be used.
     """
     starts = dict(zip(tier, _begin(run, tier), strict=True))
+    outcomes: list[Outcome] = []
+
+    def kept(outcome: Outcome) -> EntityReport:
+        outcomes.append(outcome)
+        return outcome.report
 
     def one(entity: EntityConfig) -> EntityReport:
-        report = guarded(lambda entity: _sync(run, entity, starts[entity]), entity)
+        report = guarded(lambda entity: kept(_sync(run, entity, starts[entity])), entity)
         options.on_report(report)
         return report
 
     with ThreadPoolExecutor(options.concurrency, thread_name_prefix="sync") as pool:
         # Each thread works in a copy of the caller's context, so that its log records belong to the caller's run.
         futures = [pool.submit(copy_context().run, one, entity) for entity in tier]
-        return [future.result() for future in futures]
+        reports = [future.result() for future in futures]
+    _put_on_record(run, outcomes)
+    return reports
 
 
 def guarded(work: Callable[[EntityConfig], EntityReport], entity: EntityConfig) -> EntityReport:
@@ -70,7 +78,9 @@ def sync_one(run: Run, entity: EntityConfig) -> EntityReport:
         SyncError: It failed; the failure is on record, and what was stored before stays.
     """
     [start] = _begin(run, [entity])
-    return _sync(run, entity, start)
+    outcome = _sync(run, entity, start)
+    _put_on_record(run, [outcome])
+    return outcome.report
 
 
 def _begin(run: Run, entities: Sequence[EntityConfig]) -> list[_Start]:
@@ -92,12 +102,22 @@ def _state(conn: Connection, spec: TableSpec) -> SyncState | StoreError:
         return exc
 
 
-def _sync(run: Run, entity: EntityConfig, start: _Start) -> EntityReport:
+def _put_on_record(run: Run, outcomes: Sequence[Outcome]) -> None:
+    """Write what entities without news have left to be written, all in one transaction."""
+    left = [(outcome.report, outcome.unwritten) for outcome in outcomes if outcome.unwritten]
+    if left:
+        reports, states = zip(*left, strict=True)
+        with run.database.writing() as conn:
+            checkpoint.log_end(conn, *reports, run_id=run.run_id, now=datetime.now(UTC))
+            checkpoint.write(conn, *states)
+
+
+def _sync(run: Run, entity: EntityConfig, start: _Start) -> Outcome:
     spec, state = start.entry.spec, start.state
     if spec is None or state is None:
-        return _set_aside(entity, start.entry.fault)
+        return Outcome(_set_aside(entity, start.entry.fault), None)
     if entity.filtered:
-        return _skipped(entity, "filtered entities are synced together, by sync_related_tier")
+        return Outcome(_skipped(entity, "filtered entities are synced together, by sync_related_tier"), None)
     try:
         return _synced(run, spec, entity, state)
     except Exception as exc:
@@ -105,7 +125,7 @@ def _sync(run: Run, entity: EntityConfig, start: _Start) -> EntityReport:
         raise
 
 
-def _synced(run: Run, spec: TableSpec, entity: EntityConfig, state: SyncState | StoreError) -> EntityReport:
+def _synced(run: Run, spec: TableSpec, entity: EntityConfig, state: SyncState | StoreError) -> Outcome:
     if isinstance(state, StoreError):
         raise state
     # The driver's own errors tell values, and the failure goes on record (law 10).

@@ -343,11 +343,11 @@ class Power:
         self.left = 0
         write = checkpoint.write
 
-        def guarded(conn: Connection, state: SyncState) -> None:
+        def guarded(conn: Connection, *states: SyncState) -> None:
             self.left -= 1
             if self.left <= 0:
                 raise StoreError("the power went out")  # noqa: TRY003, EM101 - stands for anything
-            write(conn, state)
+            write(conn, *states)
 
         monkeypatch.setattr("igh_sync_core.members.checkpoint.write", guarded)
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from copies import Copy, entities
-from sqlalchemy import MetaData, Table, delete, update
+from sqlalchemy import Engine, MetaData, Table, delete, event, update
 
 from igh_sync_core import checkpoint
 from igh_sync_core.errors import ConfigError
@@ -116,6 +116,38 @@ def test_changes_and_inserts_arrive_and_the_rest_makes_no_versions(copy_of: Call
     assert (report.added, report.updated, report.closed) == (1, 1, 0)
     assert current(copy, entity, "vin_name")[key] == ("renamed",)
     assert current(copy, entity, "vin_name")[added] == ("added",)
+
+
+def test_entities_without_news_are_put_on_record_together(copy_of: Callable[..., Copy]) -> None:
+    commits: list[object] = []
+    totals, note = [], commits.append
+    for names in ([TRACKED], [TRACKED, "vin_candidate", PAIRS]):
+        copy = copy_of(*names)
+        copy.sync()
+        copy.sync()
+        event.listen(Engine, "commit", note)
+        report = copy.sync()
+        event.remove(Engine, "commit", note)
+        totals.append(len(commits))
+        commits.clear()
+        lines = copy.rows_of(f"SELECT status, requests FROM _sync_log WHERE run_id = '{report.run_id}'")  # noqa: S608
+        assert lines == [("completed", 1)] * len(names)
+
+    assert totals[0] == totals[1]
+
+
+def test_an_entity_is_completed_in_the_log_with_its_last_page(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(UNTRACKED)
+    told: list[tuple[Any, ...]] = []
+
+    def look(progress: Progress) -> None:
+        told.append((progress.is_done, *copy.rows_of("SELECT status, records_added FROM _sync_log")))
+
+    report = copy.sync_one(page_size=SMALL_PAGES, on_page=look)
+
+    assert len(told) > 2
+    assert told[0] == (False, ("in_progress", 0))
+    assert told[-1] == (True, ("completed", report.added))
 
 
 def test_a_run_with_nothing_changed_asks_once_per_tracked_entity(copy_of: Callable[..., Copy]) -> None:

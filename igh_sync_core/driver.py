@@ -191,11 +191,14 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except DBAPIError as exc:
-        if _may_pass(exc):
-            msg = f"the database is not available: {_first_line(exc)}"
-            raise StoreUnavailable(msg) from exc
-        msg = f"the database refused a statement: {_first_line(exc)}"
-        raise StoreError(msg) from exc
+        raise store_error(exc) from exc
+
+
+def store_error(exc: DBAPIError) -> StoreError:
+    """The same as an error of ours."""
+    if _may_pass(exc):
+        return StoreUnavailable(f"the database is not available: {_first_line(exc)}")
+    return StoreError(f"the database refused a statement: {_first_line(exc)}")
 
 
 def _may_pass(exc: DBAPIError) -> bool:

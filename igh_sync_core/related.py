@@ -17,10 +17,11 @@ from http import HTTPStatus
 
 from msgspec import Raw
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from igh_sync_core import checkpoint, closure, records, scans
 from igh_sync_core.client import Channel, Fetched
-from igh_sync_core.driver import attempt, store_errors
+from igh_sync_core.driver import attempt, store_error
 from igh_sync_core.errors import RequestRejected, StoreError, SyncError
 from igh_sync_core.keeping_up import begin, keep_up
 from igh_sync_core.lock import fence
@@ -82,12 +83,24 @@ def _begin(run: Run, tables: Sequence[RelatedTable]) -> None:
             conn, *(table.spec for table in tables), run_id=run.run_id, now=run.organisation.server_time
         )
         for table in tables:
-            _guarded(table, partial(_begin_one, conn))
+            try:
+                _begin_one(conn, table)
+            except DBAPIError as exc:
+                table.error = store_error(exc)
 
 
 def _begin_one(conn: Connection, table: RelatedTable) -> None:
-    with store_errors(), attempt(conn):
-        begin(conn, table)
+    """Begin one table or nothing of it; that its state cannot be read is its own failure (law 9).
+
+    Raises:
+        DBAPIError: It was refused, and nothing of it was done.
+        StoreError: The whole transaction is lost.
+    """
+    with attempt(conn):
+        try:
+            begin(conn, table)
+        except StoreError as exc:
+            table.error = exc
 
 
 def _each(tables: Iterable[RelatedTable], work: Callable[[RelatedTable], None]) -> None:
@@ -211,6 +224,9 @@ def _close_missing(stage: Stage, missing: Sequence[str], now: datetime) -> int:
 
 def _end(run: Run, tables: Sequence[RelatedTable]) -> None:
     """Put on record how each table ended, unless the database itself has failed."""
+    for table in tables:
+        if table.error is None:
+            _guarded(table, _announce)
     try:
         with run.database.writing() as conn:
             for table in tables:
@@ -218,9 +234,10 @@ def _end(run: Run, tables: Sequence[RelatedTable]) -> None:
     except StoreError as exc:
         for table in tables:
             table.error = table.error or exc
-    for table in tables:
-        if table.error is None:
-            run.listener(Progress(table.spec.logical_name, table.stored, is_done=True))
+
+
+def _announce(table: RelatedTable) -> None:
+    table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=True))
 
 
 def _end_line(conn: Connection, table: RelatedTable) -> None:

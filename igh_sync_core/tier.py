@@ -8,6 +8,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
 from sqlalchemy import Connection
 
 from igh_sync_core import catalog, checkpoint, strategy
@@ -38,7 +39,7 @@ def sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[
     """Sync several unfiltered entities at once; what failed is in its report.
 
     Raises:
-        StoreError: The database cannot be used.
+        StoreError: None of them can be begun.
     """
     starts = dict(zip(tier, _begin(run, tier), strict=True))
     outcomes: list[Outcome] = []
@@ -52,12 +53,16 @@ def sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[
         options.on_report(report)
         return report
 
-    with ThreadPoolExecutor(options.concurrency, thread_name_prefix="sync") as pool:
-        # Each thread works in a copy of the caller's context, so that its log records belong to the caller's run.
-        futures = [pool.submit(copy_context().run, one, entity) for entity in tier]
-        reports = [future.result() for future in futures]
-    _put_on_record(run, outcomes)
-    return reports
+    try:
+        with ThreadPoolExecutor(options.concurrency, thread_name_prefix="sync") as pool:
+            # Each thread works in a copy of the caller's context, so that its log records belong to the caller's run.
+            futures = [pool.submit(copy_context().run, one, entity) for entity in tier]
+            reports = [future.result() for future in futures]
+    finally:
+        lost = _lost(run, outcomes)
+    for report in lost.values():
+        options.on_report(report)
+    return [lost.get(report.entity, report) for report in reports]
 
 
 def guarded(work: Callable[[EntityConfig], EntityReport], entity: EntityConfig) -> EntityReport:
@@ -112,6 +117,16 @@ def _put_on_record(run: Run, outcomes: Sequence[Outcome]) -> None:
             checkpoint.write(conn, *states)
 
 
+def _lost(run: Run, outcomes: Sequence[Outcome]) -> dict[str, EntityReport]:
+    """Put them on record; gives the reports of those that it was in vain for, by entity."""
+    try:
+        _put_on_record(run, outcomes)
+    except StoreError as exc:
+        told = (outcome.report for outcome in outcomes if outcome.unwritten)
+        return {one.entity: msgspec.structs.replace(one, status="failed", error=str(exc)) for one in told}
+    return {}
+
+
 def _sync(run: Run, entity: EntityConfig, start: _Start) -> Outcome:
     spec, state = start.entry.spec, start.state
     if spec is None or state is None:
@@ -152,5 +167,7 @@ def _skipped(entity: EntityConfig, reason: str) -> EntityReport:
 def _log_failure(run: Run, spec: TableSpec, report: EntityReport) -> None:
     """Record the failure, unless it is the database itself that failed."""
     with contextlib.suppress(SyncError), run.database.writing() as conn:
-        checkpoint.log_end(conn, report, run_id=run.run_id, now=datetime.now(UTC))
+        # Its line has the name that metadata tells, which the entities file may spell otherwise.
+        told = msgspec.structs.replace(report, table=spec.entity_set)
+        checkpoint.log_end(conn, told, run_id=run.run_id, now=datetime.now(UTC))
         checkpoint.mark_failed(conn, spec)

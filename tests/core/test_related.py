@@ -20,6 +20,7 @@ from igh_sync_core.errors import ConfigError, StoreError
 from igh_sync_core.explanation import explain_record
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, TableSpec
 from igh_sync_core.report import EntityReport, RunReport
+from igh_sync_core.run import Progress
 from igh_sync_core.sandbox import Fault
 
 SPEC = TableSpec(LogicalName("any"), EntitySet("any"), "anyid", (Column("anyid", Kind.GUID),))
@@ -178,6 +179,29 @@ def test_the_rows_of_a_table_made_anew_are_scanned_anew(light: Copy) -> None:
 
     assert len(light.rows("vin_studies", "row_id")) == 1
     assert members(light)["account"] == {ACCOUNT, OTHER[1]}
+
+
+def test_a_listener_that_breaks_fails_its_table_alone(light: Copy) -> None:
+    def listen(progress: Progress) -> None:
+        if (progress.entity, progress.is_done) == ("account", True):
+            raise ValueError
+
+    report = light.sync(on_page=listen)
+
+    assert [entity for entity, _error in report.failed_entities] == ["account"]
+    lines = dict(light.rows_of("SELECT entity_name, status FROM _sync_log"))
+    assert (lines["accounts"], lines["contacts"]) == ("failed", "completed")
+    assert light.sync().success
+
+
+def test_a_related_table_whose_state_cannot_be_read_stops_no_other(light: Copy) -> None:
+    synced(light)
+    with light.database.writing() as conn:
+        conn.execute(text("UPDATE _sync_state SET last_sync_time = 'nonsense' WHERE entity_name = 'accounts'"))
+    [(entity, error)] = light.sync().failed_entities
+
+    assert entity == "account"
+    assert "the line of accounts in _sync_state cannot be read" in error
 
 
 def test_a_deleted_member_is_closed_in_the_same_request(copy: Copy) -> None:

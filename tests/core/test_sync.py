@@ -11,7 +11,8 @@ from copies import Copy, entities
 from sqlalchemy import Engine, MetaData, Table, delete, event, update
 
 from igh_sync_core import checkpoint
-from igh_sync_core.errors import ConfigError
+from igh_sync_core.errors import ConfigError, StoreUnavailable
+from igh_sync_core.report import EntityReport
 from igh_sync_core.run import Progress
 from igh_sync_core.sandbox import Fault, Organisation, health_organisation
 
@@ -134,6 +135,49 @@ def test_entities_without_news_are_put_on_record_together(copy_of: Callable[...,
         assert lines == [("completed", 1)] * len(names)
 
     assert totals[0] == totals[1]
+
+
+def test_entities_without_news_that_cannot_be_put_on_record_are_told_as_failed(
+    copy_of: Callable[..., Copy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = copy_of(TRACKED, UNTRACKED)
+    copy.sync()
+    copy.sync()
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("the power went out")  # noqa: TRY003, EM101 - stands for anything
+
+    with monkeypatch.context() as patch:
+        patch.setattr("igh_sync_core.tier._put_on_record", fail)
+        told: list[EntityReport] = []
+        report = copy.sync(on_report=told.append)
+
+    assert report.failed_entities == [(TRACKED, "the power went out")]
+    assert (told[-1].entity, told[-1].status) == (TRACKED, "failed")
+    assert copy.sync().success
+
+
+def test_whoever_breaks_off_a_run_leaves_the_others_on_record(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED, PAIRS)
+    copy.sync()
+
+    def break_off(_report: EntityReport) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        copy.sync(on_report=break_off)
+
+    assert copy.rows_of("SELECT status FROM _sync_log") == [("completed",)] * 4
+
+
+def test_a_failure_is_logged_under_the_name_that_metadata_tells(copy_of: Callable[..., Copy]) -> None:
+    copy = copy_of(TRACKED)
+    copy.selection = [replace(copy.selection[0], api_name="otherwise")]
+    copy.sandbox.deny(TRACKED)
+    report = copy.sync()
+
+    assert len(report.failed_entities) == 1
+    assert copy.rows_of("SELECT entity_name, status FROM _sync_log") == [("vin_diseases", "failed")]
 
 
 def test_an_entity_is_completed_in_the_log_with_its_last_page(copy_of: Callable[..., Copy]) -> None:

@@ -1,5 +1,6 @@
 """Related tables against a local Dataverse: closure, keeping up, and how many requests both take."""
 
+import contextlib
 import itertools
 import random
 import tempfile
@@ -202,6 +203,20 @@ def test_a_related_table_whose_state_cannot_be_read_stops_no_other(light: Copy) 
 
     assert entity == "account"
     assert "the line of accounts in _sync_state cannot be read" in error
+
+
+def test_a_transaction_that_is_lost_is_no_failure_of_one_table(light: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced(light)
+
+    @contextlib.contextmanager
+    def lost(_conn: Connection) -> Iterator[None]:
+        yield
+        raise StoreError("the disk is gone")  # noqa: TRY003, EM101 - stands for anything
+
+    monkeypatch.setattr("igh_sync_core.related.attempt", lost)
+
+    with pytest.raises(StoreError, match="the disk is gone"):
+        light.sync()
 
 
 def test_a_deleted_member_is_closed_in_the_same_request(copy: Copy) -> None:

@@ -133,6 +133,8 @@ def test_entities_without_news_are_put_on_record_together(copy_of: Callable[...,
         commits.clear()
         lines = copy.rows_of(f"SELECT status, requests FROM _sync_log WHERE run_id = '{report.run_id}'")  # noqa: S608
         assert lines == [("completed", 1)] * len(names)
+        states = [copy.state(entity.api_name) for entity in copy.selection]
+        assert {(state.state, state.run_id) for state in states} == {("completed", report.run_id)}
 
     assert totals[0] == totals[1]
 

@@ -5,7 +5,7 @@ Rings, outermost first: ``retrying`` → ``open_reply`` (gate, verdict) → ``_s
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, contextmanager
 from threading import Event
 from typing import TypeVar
 
@@ -88,20 +88,35 @@ class Sender:
             stack.enter_context(self._gate.slot(abandoned))
             stack.enter_context(self._pace.turnstile())
             with translated(url):
-                response = stack.enter_context(closing(self._send(url, headers, on_sent)))
+                response = stack.enter_context(_released(self._send(url, headers, on_sent)))
                 if not response.is_success:
                     decipher(response.status_code, response.headers, response.read(), url)
             return stack.pop_all(), response
 
     def _send(self, url: str, headers: dict[str, str], on_sent: Callable[[], None]) -> httpx.Response:
-        # Without "target" httpx would re-encode parts of a next link, and the server's paging cookie would break.
+        # Without "target" httpx would re-encode parts of a next link, and the server's paging cookie would break. So
+        # it need not see the query, of which it would make half a dozen copies: with many ids they take 30 kB each.
         target = "/" + url.split("/", 3)[3]
         extensions = {"target": target.encode(), "on_sent": on_sent}
-        request = self._http.build_request("GET", url, headers=headers, extensions=extensions)
+        request = self._http.build_request("GET", url.partition("?")[0], headers=headers, extensions=extensions)
         response = self._http.send(request, auth=self._auth, stream=True)
         self._has_answered.set()
         self._gate.heed(response.headers.get("x-ms-dop-hint"))
         return response
+
+
+@contextmanager
+def _released(response: httpx.Response) -> Iterator[httpx.Response]:
+    """Give the connection back at the end, and the memory.
+
+    A reply and its stream hold each other, with all that was sent: its address of up to 30 kB and the reply's own
+    pieces. Hundreds of them would lie about until Python next looks for such rings.
+    """
+    try:
+        yield response
+    finally:
+        response.close()
+        response.stream = httpx.ByteStream(b"")
 
 
 def read_chunks(response: httpx.Response, url: str, abandoned: Event) -> Iterator[bytes]:

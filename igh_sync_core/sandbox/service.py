@@ -98,7 +98,7 @@ class Sandbox:
     def handle(self, request: httpx.Request) -> httpx.Response:
         """Answer *request*; blocks for injected delays. For ``httpx.MockTransport``."""
         body = request.read()
-        reply = self.respond(Request.of(request.method, str(request.url), request.headers, body))
+        reply = self.respond(Request.of(request.method, sent_address(request), request.headers, body))
         if reply.delay_s:
             time.sleep(reply.delay_s)
         if reply.cut_after is not None:
@@ -262,6 +262,12 @@ class Sandbox:
     @no_application_user.setter
     def no_application_user(self, value: bool) -> None:
         self._access.has_application_user = not value
+
+
+def sent_address(request: httpx.Request) -> str:
+    """The address that would go over the wire: the extension "target" stands in for its path and query."""
+    target = request.extensions.get("target")
+    return f"{request.url.scheme}://{request.url.netloc.decode()}{target.decode()}" if target else str(request.url)
 
 
 class _Cut(httpx.SyncByteStream):

@@ -21,6 +21,7 @@ from igh_sync_core.control import SyncLock
 from igh_sync_core.doctor import Check, Status, doctor
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.sandbox import Organisation, health_organisation
+from igh_sync_core.sandbox.service import sent_address
 from igh_sync_core.schema import create_control_tables
 
 READ = {"PrivilegeType": "Read", "PrivilegeId": "aaaaaaaa-0000-0000-0000-000000000001"}
@@ -51,7 +52,7 @@ def with_privileges(
     def handle(request: httpx.Request) -> httpx.Response:
         if "RetrieveUserPrivileges" in request.url.path:
             return httpx.Response(200, json={"RolePrivileges": [{"Depth": depth, **READ} for depth in depths]})
-        if "Privileges" in str(request.url.params):
+        if "Privileges" in sent_address(request):
             found: dict[str, Any] = {"Privileges": list(of_table), "EntitySetName": "vin_diseases"}
             return httpx.Response(200, json=found)
         return copy.sandbox.handle(request)

@@ -11,6 +11,7 @@ import httpx
 
 from igh_sync_core.client import Channel, Client, Pace
 from igh_sync_core.config import Config
+from igh_sync_core.sandbox.service import sent_address
 
 ORG = "https://org.crm.dynamics.com"
 ROOT = f"{ORG}/api/data/v9.2/"
@@ -51,7 +52,7 @@ class Entra:
             return httpx.Response(
                 401, headers={"WWW-Authenticate": self.challenge}, text="HTTP Error 401 - Unauthorized"
             )
-        return self.behind(request)
+        return self.behind(as_sent(request))
 
     def revoke(self) -> None:
         self.revoked = len(self.tokens)
@@ -81,6 +82,11 @@ class Entra:
             self.tokens.append(f"token-{len(self.tokens) + 1}")
             body = {"token_type": "Bearer", "expires_in": 3599, "access_token": self.tokens[-1]}
             return httpx.Response(200, json=body)
+
+
+def as_sent(request: httpx.Request) -> httpx.Request:
+    """The request as it would go over the wire, for whoever looks at its address."""
+    return httpx.Request(request.method, sent_address(request), headers=request.headers, content=request.read())
 
 
 class Time:

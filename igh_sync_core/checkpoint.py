@@ -160,10 +160,15 @@ def _open_versions(tables: EntityTables) -> Select[Any]:
 
 def note_seen(conn: Connection, tables: EntityTables) -> None:
     """Remember the keys on the temporary list, see ``Staging.list_keys``, as met by the complete read in progress."""
+    _see.execute(conn, tables)
+
+
+@Prepared
+def _see(tables: EntityTables) -> Insert:
     entity, key = tables.spec.entity_set, tables.keys.c.key
     seen = exists().where(_SEEN.c.entity_name == entity, _SEEN.c.key == cast(key, Text))
     new = select(literal(entity), cast(key, Text)).where(~seen)
-    conn.execute(insert(_SEEN).from_select(["entity_name", "key"], new))
+    return insert(_SEEN).from_select(["entity_name", "key"], new)
 
 
 def forget_seen(conn: Connection, spec: TableSpec) -> None:

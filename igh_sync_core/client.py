@@ -20,7 +20,7 @@ from igh_sync_core import odata
 from igh_sync_core.config import Config
 from igh_sync_core.errors import SourceUnavailable
 from igh_sync_core.pacing import Pace, PageSize
-from igh_sync_core.paging import Fetched, Trail, read_ahead
+from igh_sync_core.paging import Fetched, Trail, always, read_ahead
 from igh_sync_core.replies import SQL_TIMEOUT, parse_http_date
 from igh_sync_core.sending import Sender, read_chunks
 
@@ -151,7 +151,12 @@ class Channel:
             yield read_chunks(response, url, abandoned)
 
     def pages(
-        self, *urls: str, at_once: int = 1, track_changes: bool = False, annotations: bool = True
+        self,
+        *urls: str,
+        at_once: int = 1,
+        track_changes: bool = False,
+        annotations: bool = True,
+        is_ahead: Callable[[], bool] = always,
     ) -> Iterator[Fetched]:
         """Pages of a query in order, one fetched ahead; the read is complete only when the iterator ends by itself.
 
@@ -160,12 +165,14 @@ class Channel:
             at_once: How many of them are under way at most.
             track_changes: Ask for a delta link with the last page.
             annotations: Ask for labels and lookup targets.
+            is_ahead: Whether a page is worth fetching before it is wanted; asked before each.
 
         Raises:
             SyncError: As ``get``; also a page without records, a link astray or a link seen before.
         """
         wish = partial(odata.prefer, annotations=annotations, track_changes=track_changes)
-        return read_ahead(partial(self._page, wish), Trail(self._sender.root, urls), urls, at_once=at_once)
+        fetch = partial(self._page, wish)
+        return read_ahead(fetch, Trail(self._sender.root, urls), urls, at_once=at_once, is_ahead=is_ahead)
 
     def _page(self, wish: Callable[..., str], url: str, abandoned: Event) -> Fetched:
         reply = self._sender.retrying(partial(self._sized, wish, url, abandoned), abandoned)

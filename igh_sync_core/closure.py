@@ -26,6 +26,7 @@ from sqlalchemy import (
     Delete,
     Select,
     Text,
+    Update,
     and_,
     bindparam,
     case,
@@ -41,7 +42,7 @@ from sqlalchemy import (
 
 from igh_sync_core import scans
 from igh_sync_core.control import SyncSeen, SyncWanted
-from igh_sync_core.dialect import insert_missing
+from igh_sync_core.dialect import insert_missing, is_one_of, listed
 from igh_sync_core.driver import Prepared
 from igh_sync_core.model import TableSpec
 from igh_sync_core.relations import Relation
@@ -51,8 +52,9 @@ from igh_sync_core.tables import EntityTables, entity_tables
 _SEEN = SyncSeen.metadata.tables["_sync_seen"]
 _WANTED = SyncWanted.metadata.tables["_sync_wanted"]
 _COLUMNS = ("entity_name", "key", "standing")
+_OF_TABLE = _WANTED.c.entity_name == bindparam("of")
 CHANGED, MISSING = "changed", "missing"
-IDS_AT_A_TIME = 10_000
+IDS_AT_A_TIME = 2_000
 """Ids held in memory at most, of each table."""
 
 
@@ -78,14 +80,13 @@ def drop_stored(conn: Connection, target: TableSpec) -> int:
 
 @Prepared
 def _drop(target: TableSpec) -> Delete:
-    listed = (_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing == REFERENCED)
-    return delete(_WANTED).where(*listed, _is_stored(target))
+    is_referenced = (_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing == REFERENCED)
+    return delete(_WANTED).where(*is_referenced, _is_stored(target))
 
 
 @Prepared
 def _count_wanted(_: None) -> Select[Any]:
-    listed = (_WANTED.c.entity_name == bindparam("of"), _WANTED.c.standing != MISSING)
-    return select(func.count()).select_from(_WANTED).where(*listed)
+    return select(func.count()).select_from(_WANTED).where(_OF_TABLE, _WANTED.c.standing != MISSING)
 
 
 def count_awaited(
@@ -122,8 +123,8 @@ def _told_so_far(
         if entity_tables(source).main.name in stored:
             yield scans.pointed_at(conn, source, target, relations, is_recorded=has_list)
     if has_list:
-        listed = _WANTED.c.entity_name == target.entity_set
-        yield select(_WANTED.c.entity_name, _WANTED.c.key, _WANTED.c.standing).where(listed)
+        is_target = _WANTED.c.entity_name == target.entity_set
+        yield select(_WANTED.c.entity_name, _WANTED.c.key, _WANTED.c.standing).where(is_target)
 
 
 def count_missing(conn: Connection, target: TableSpec, *, stored: Collection[str]) -> int:
@@ -136,15 +137,31 @@ def count_missing(conn: Connection, target: TableSpec, *, stored: Collection[str
 
 def wanted_ids(conn: Connection, target: TableSpec, *, after: str) -> list[str]:
     """Ids of one table to be asked, in order: at most ``IDS_AT_A_TIME`` of those beyond *after*."""
-    is_wanted = and_(_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing != MISSING, _WANTED.c.key > after)
-    return list(conn.scalars(select(_WANTED.c.key).where(is_wanted).order_by(_WANTED.c.key).limit(IDS_AT_A_TIME)))
+    return [key for (key,) in _next_wanted.rows(conn, None, of=target.entity_set, after=after)]
+
+
+@Prepared
+def _next_wanted(_: None) -> Select[Any]:
+    is_wanted = (_OF_TABLE, _WANTED.c.standing != MISSING, _WANTED.c.key > bindparam("after"))
+    return select(_WANTED.c.key).where(*is_wanted).order_by(_WANTED.c.key).limit(IDS_AT_A_TIME)
 
 
 def settle(conn: Connection, target: TableSpec, *, came: Sequence[str], missing: Sequence[str]) -> None:
     """Take ids off the list that came and are stored now, and remember those that did not come."""
-    listed = _WANTED.c.entity_name == target.entity_set
-    conn.execute(delete(_WANTED).where(listed, _WANTED.c.key.in_(came)))
-    conn.execute(update(_WANTED).where(listed, _WANTED.c.key.in_(missing)).values(standing=MISSING))
+    engine, of = conn.dialect.name, target.entity_set
+    _strike.execute(conn, None, of=of, keys=listed(engine, came))
+    if missing:
+        _miss.execute(conn, None, of=of, keys=listed(engine, missing))
+
+
+@Prepared
+def _strike(_: None) -> Delete:
+    return delete(_WANTED).where(_OF_TABLE, is_one_of(_WANTED.c.key, "keys"))
+
+
+@Prepared
+def _miss(_: None) -> Update:
+    return update(_WANTED).where(_OF_TABLE, is_one_of(_WANTED.c.key, "keys")).values(standing=MISSING)
 
 
 def ask_missing_again(conn: Connection, target: TableSpec) -> None:
@@ -209,9 +226,9 @@ def _is_stored(target: TableSpec) -> ColumnElement[bool]:
     return _is_stored_under(target, _WANTED.c.key)
 
 
-def _is_stored_under(target: TableSpec, listed: ColumnElement[str]) -> ColumnElement[bool]:
+def _is_stored_under(target: TableSpec, wanted: ColumnElement[str]) -> ColumnElement[bool]:
     main = entity_tables(target).main
     key = main.c[target.key]
-    found = select(main.c.row_id).where(key == cast(listed, key.type), main.c.valid_to.is_(None)).limit(1)
+    found = select(main.c.row_id).where(key == cast(wanted, key.type), main.c.valid_to.is_(None)).limit(1)
     # Not EXISTS: of tables just filled PostgreSQL knows nothing yet, and would go through all open rows for each id.
     return found.scalar_subquery().is_not(None)

@@ -23,7 +23,7 @@ MAX_WIDTH = 52
 _CLEAN_REPLIES = 10
 _CLEAN_PAGES = 8
 _SMALLEST_PAGE = 50
-_OBJECT_BYTES = 250
+_OBJECT_BYTES = 600
 """What a record takes in memory beside its text, so that pages of many small records are no heavier than others."""
 _TOLERANCE = 1.25
 _THROTTLED = 429

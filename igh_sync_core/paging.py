@@ -1,8 +1,8 @@
-"""Follows a chain of pages: byte for byte, never astray, one page ahead of the caller."""
+"""Follows a chain of pages: byte for byte, never astray, a page ahead of the caller where that is worth it."""
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -67,10 +67,20 @@ class Trail:
         return link
 
 
+def always() -> bool:
+    """Yes, whatever goes on."""
+    return True
+
+
 def read_ahead(
-    fetch: Callable[[str, Event], Fetched], trail: Trail, starts: Sequence[str], *, at_once: int = 1
+    fetch: Callable[[str, Event], Fetched],
+    trail: Trail,
+    starts: Sequence[str],
+    *,
+    at_once: int = 1,
+    is_ahead: Callable[[], bool] = always,
 ) -> Iterator[Fetched]:
-    """Pages in order; while the caller works on one, the next is under way in a thread.
+    """Pages in order; while the caller works on one, the next may be under way in a thread.
 
     Several chains may be read at once, each in its own order; where one ends, the next that waits begins. A page's next
     link then names all that is still to be read once the page is stored, an address a line: none only on the very last
@@ -83,39 +93,72 @@ def read_ahead(
         trail: Judges each next link.
         starts: Address of each chain's first page.
         at_once: Chains under way at most.
+        is_ahead: Whether the next page of a chain is fetched before the caller has done with this one.
     """
-    abandoned = Event()
     todo = dict(enumerate(starts))
     waiting = deque(todo)
-    pool = ThreadPoolExecutor(at_once, thread_name_prefix="next-page")
-
-    def ask(link: str) -> Future[Fetched]:
-        # In a copy of the caller's context, so that log records of the thread belong to the caller's run.
-        return pool.submit(copy_context().run, fetch, link, abandoned)
-
-    def fetch_here(link: str) -> Future[Fetched]:
-        future: Future[Fetched] = Future()
-        future.set_result(fetch(link, abandoned))
-        return future
-
+    under_way = _UnderWay(fetch, at_once)
     try:
-        # Nothing can be done before the only chain's first page, and mostly it is the last one, too.
-        begin = fetch_here if len(todo) == 1 else ask
-        under_way = {begin(todo[chain]): chain for chain in (waiting.popleft() for _ in starts[:at_once])}
+        under_way.add({chain: todo[chain] for chain in (waiting.popleft() for _ in starts[:at_once])}, is_wanted=True)
         while under_way:
-            future = next(iter(wait(under_way, return_when=FIRST_COMPLETED).done))
-            chain, fetched = under_way.pop(future), future.result()
-            del todo[chain], future
+            chain, fetched = under_way.pop()
+            del todo[chain]
             if link := trail.follow(fetched.page.next_link):
                 todo[chain] = link
             elif waiting:
                 chain = waiting.popleft()
-            if chain in todo:
-                under_way[ask(todo[chain])] = chain
+            due = {chain: todo[chain]} if chain in todo else {}
+            if is_early := is_ahead():
+                under_way.add(due)
             yield _with_next(fetched, "\n".join(todo.values()) or None)
+            del fetched  # or its records would stay in memory until the next page is here
+            if not is_early:
+                under_way.add(due, is_wanted=True)
     finally:
-        abandoned.set()
-        pool.shutdown(cancel_futures=True)
+        under_way.close()
+
+
+class _UnderWay:
+    """The pages of one read that were asked for and not yet taken.
+
+    Args:
+        fetch: Gets one page; told by the event that nobody wants it any more.
+        at_once: Pages under way at most.
+    """
+
+    def __init__(self, fetch: Callable[[str, Event], Fetched], at_once: int) -> None:
+        self._fetch = fetch
+        self._abandoned = Event()
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="next-page")
+        self._chains: dict[Future[Fetched], int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._chains)
+
+    def add(self, links: Mapping[int, str], *, is_wanted: bool = False) -> None:
+        """Ask for the next page of chains; where it is wanted already and the only one, a thread would be of no use."""
+        get = self._now if is_wanted and len(links) == 1 and not self._chains else self._soon
+        for chain, link in links.items():
+            self._chains[get(link)] = chain
+
+    def pop(self) -> tuple[int, Fetched]:
+        """A page that came, and its chain; waits for one."""
+        future = next(iter(wait(self._chains, return_when=FIRST_COMPLETED).done))
+        return self._chains.pop(future), future.result()
+
+    def close(self) -> None:
+        """Give up what is still under way."""
+        self._abandoned.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _now(self, link: str) -> Future[Fetched]:
+        future: Future[Fetched] = Future()
+        future.set_result(self._fetch(link, self._abandoned))
+        return future
+
+    def _soon(self, link: str) -> Future[Fetched]:
+        # In a copy of the caller's context, so that log records of the thread belong to the caller's run.
+        return self._pool.submit(copy_context().run, self._fetch, link, self._abandoned)
 
 
 def _with_next(fetched: Fetched, link: str | None) -> Fetched:

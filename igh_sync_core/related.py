@@ -30,7 +30,8 @@ from igh_sync_core.model import LogicalName, TableSpec
 from igh_sync_core.odata import MAX_URL, entity_url, id_batches, in_filter
 from igh_sync_core.relations import Relation, relations_of
 from igh_sync_core.report import Counts, EntityReport
-from igh_sync_core.run import WORKBENCH, Progress, Run
+from igh_sync_core.run import Progress, Run
+from igh_sync_core.workbench import WORKBENCH
 
 TABLES_AT_ONCE = 4
 BATCHES_AT_ONCE = 2
@@ -169,13 +170,13 @@ def _address(root: str, spec: TableSpec, ids: Iterable[str]) -> str:
 
 
 def _several_at_once(ask: Callable[[Sequence[str]], Answer], batches: Iterable[list[str]]) -> Iterator[Answer]:
-    """Answers in the order of the batches; while the caller works on one, the next is under way."""
+    """Answers in the order of the batches; while the caller works on one, the next may be under way."""
     pool = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="ids")
     under_way: deque[Future[Answer]] = deque()
     try:
         for batch in batches:
             under_way.append(pool.submit(copy_context().run, ask, batch))
-            if len(under_way) == BATCHES_AT_ONCE:
+            if len(under_way) == BATCHES_AT_ONCE or not WORKBENCH.has_room():
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()

@@ -2,18 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import BoundedSemaphore
 
 from igh_sync_core.client import Channel, Client
 from igh_sync_core.database import Database
 from igh_sync_core.model import Organisation, TableSpec
-
-WORKBENCH = BoundedSemaphore(2)
-"""A place for each page of this process that is being decoded and written.
-
-While one is written another is decoded; a third would only wait for Python's lock or the file's, its rows in memory. So
-many tables can be read at once without holding the rows of them all.
-"""
 
 _COLUMN_BYTES = 100
 _RECORD_BYTES = 100

@@ -28,11 +28,12 @@ from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import Page, id_batches
 from igh_sync_core.report import Counts, EntityReport
 from igh_sync_core.rows import row_codec
-from igh_sync_core.run import WORKBENCH, Progress, Run
+from igh_sync_core.run import Progress, Run
 from igh_sync_core.strategy import Plan, Read, ReadKind
 from igh_sync_core.tables import entity_tables
 from igh_sync_core.tombstones import split_page
 from igh_sync_core.versions import History
+from igh_sync_core.workbench import WORKBENCH
 
 log = logging.getLogger(__name__)
 
@@ -170,12 +171,16 @@ class _EntitySync:
         if read.kind is ReadKind.FIRST and not read.is_resumed and self._is_filled():
             read = replace(read, kind=ReadKind.SNAPSHOT)
         is_first_page = not read.is_resumed
-        for fetched in self._channel.pages(*read.starts, at_once=self._plan.ranges, track_changes=read.track_changes):
+        pages = self._channel.pages(
+            *read.starts, at_once=self._plan.ranges, track_changes=read.track_changes, is_ahead=WORKBENCH.has_room
+        )
+        for fetched in pages:
             state = self._begun(read, fetched) if is_first_page else self._state.model_copy()
             with WORKBENCH:
                 self._store(read, fetched, state, is_first_page=is_first_page)
-            # Outside: a listener may ask somebody, and no other table's page shall wait for the answer.
             is_done = fetched.page.next_link is None
+            del fetched  # or its records would stay in memory until the next page is here
+            # Outside: a listener may ask somebody, and no other table's page shall wait for the answer.
             self._run.listener(Progress(self._spec.logical_name, self._stored, is_done=is_done))
             is_first_page = False
 

@@ -1,0 +1,42 @@
+"""Where pages are decoded and written: a few places for all tables of the process, however many are read at once."""
+
+from threading import Condition
+from types import TracebackType
+
+
+class Workbench:
+    """Places that threads take by turns, each a page at a time; a context manager.
+
+    Args:
+        places: How many pages are worked on at once.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._turn = Condition()
+
+    def __enter__(self) -> None:
+        """Wait for a place."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._free)
+            self._free -= 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it back."""
+        with self._turn:
+            self._free += 1
+            self._turn.notify()
+
+    def has_room(self) -> bool:
+        """Whether a page that came now would be worked on at once."""
+        return self._free > 0
+
+
+WORKBENCH = Workbench(2)
+"""While one page is written another is decoded; a third would only wait for Python's lock or the file's.
+
+Nor is a page asked for before it is wanted while the places are taken: it would wait in memory, and there is work
+enough without it.
+"""

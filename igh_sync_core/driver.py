@@ -77,9 +77,13 @@ class Prepared(Generic[T]):
     def execute_many(self, conn: Connection, about: T, parameters: Iterable[dict[str, Any]]) -> None:
         """The same with several sets of parameters, in one go."""
         filled = [self._filled(conn, about, values) for values in parameters]
-        if filled:
-            text = filled[0][0].text
-            with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
+        if not filled:
+            return
+        text, one = filled[0][0].text, filled[0][1]
+        with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
+            if len(filled) == 1:
+                cursor.execute(text, one)  # psycopg opens a pipeline for several, which costs more than it saves here
+            else:
                 cursor.executemany(text, [values for _spelled, values in filled])
 
     def _filled(self, conn: Connection, about: T, parameters: dict[str, Any]) -> tuple["_Spelled", Any]:

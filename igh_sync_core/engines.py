@@ -2,14 +2,19 @@
 
 import os
 import sqlite3
+import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+import psycopg
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
 
 from igh_sync_core import driver
@@ -17,6 +22,8 @@ from igh_sync_core.config import Config
 from igh_sync_core.errors import ConfigError
 
 BUSY_TIMEOUT_S = 60
+_IDLE_S = 5.0
+_IDLE_SINCE = "igh_sync_idle_since"
 APART = "igh_sync_apart"
 """Execution option of a transaction that takes no part in the queue of writers."""
 
@@ -121,5 +128,26 @@ def _begin_sqlite(conn: Connection) -> None:
 
 
 def _postgres_engine(url: URL) -> Engine:
-    # A connection that was kept may have died with the server meanwhile; a new one takes its place then.
-    return create_engine(url, pool_pre_ping=True, **_OPTIONS)
+    engine = create_engine(url, **_OPTIONS)
+    event.listen(engine, "checkin", _note_idle)
+    event.listen(engine, "checkout", partial(_ping_idle, engine.dialect))
+    return engine
+
+
+def _note_idle(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info[_IDLE_SINCE] = time.monotonic()
+
+
+def _ping_idle(dialect: Dialect, connection: DBAPIConnection, record: ConnectionPoolEntry, _user: object) -> None:
+    """Give out no connection that died with the server while it was kept; asking each time would cost a statement.
+
+    Raises:
+        sqlalchemy.exc.InvalidatePoolError: It did; the pool makes new ones, and nobody else sees this.
+    """
+    idle_since = record.info.get(_IDLE_SINCE)
+    if idle_since is None or time.monotonic() - idle_since < _IDLE_S:
+        return
+    try:
+        dialect.do_ping(connection)
+    except psycopg.Error as exc:
+        raise InvalidatePoolError from exc

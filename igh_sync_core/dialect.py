@@ -1,11 +1,27 @@
 """Expressions that SQLite and PostgreSQL spell differently; everything else is plain SQLAlchemy."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import TIMESTAMP, Boolean, Dialect, Insert, String, Table, Text, TypeDecorator, bindparam, literal
+from sqlalchemy import (
+    TIMESTAMP,
+    Boolean,
+    Dialect,
+    FromClause,
+    Insert,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    bindparam,
+    column,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
@@ -102,6 +118,34 @@ def is_one_of(column: ColumnElement[Any], name: str) -> one_of:
 def listed(engine: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - a list, or JSON text for SQLite
     """Values as the driver takes them for a parameter of :func:`is_one_of`."""
     return list(values) if engine == "postgresql" else msgspec.json.encode(values).decode()
+
+
+def rows_listed(engine: str, name: str, kinds: Mapping[str, TypeEngine[Any]]) -> FromClause:
+    """A table of rows that parameters list, for one statement; see :func:`given_rows`.
+
+    Args:
+        engine: Name of the engine.
+        name: What the statement calls it.
+        kinds: Types of its columns, by name.
+    """
+    if engine == "postgresql":
+        lists = (bindparam(f"{name}_{label}", type_=postgresql.ARRAY(kind)) for label, kind in kinds.items())
+        columns = (column(label, kind) for label, kind in kinds.items())
+        return func.unnest(*lists).table_valued(*columns, name=name).render_derived()
+    each = func.json_each(bindparam(name, type_=Text())).table_valued("value")
+    members = (
+        func.json_extract(each.c.value, literal_column(f"'$[{at}]'", Text()), type_=kind).label(label)
+        for at, (label, kind) in enumerate(kinds.items())
+    )
+    return select(*members).subquery(name)
+
+
+def given_rows(engine: str, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Rows as the driver takes them for the parameters of :func:`rows_listed`; numbers, texts and stored times."""
+    if engine == "postgresql":
+        lists = zip(*rows, strict=True)
+        return {f"{name}_{label}": list(values) for label, values in zip(columns, lists, strict=True)}
+    return {name: msgspec.json.encode(rows).decode()}
 
 
 def member_of(document: ColumnElement[Any], name: str) -> json_member:

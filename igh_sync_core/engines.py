@@ -22,7 +22,7 @@ from igh_sync_core.config import Config
 from igh_sync_core.errors import ConfigError
 
 BUSY_TIMEOUT_S = 60
-_IDLE_S = 5.0
+_IDLE_S = 1.0
 _IDLE_SINCE = "igh_sync_idle_since"
 APART = "igh_sync_apart"
 """Execution option of a transaction that takes no part in the queue of writers."""

@@ -3,14 +3,15 @@
 A snapshot tied to each version of its record: opened with it, closed with it. Runs inside the caller's transaction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from sqlalchemy import Connection, Insert, Update, exists, insert, select, update
+from sqlalchemy import Connection, FromClause, Insert, Table, Update, exists, insert, select, update
 
 from igh_sync_core.batch import Batch, Values
 from igh_sync_core.database import Database
 from igh_sync_core.driver import Prepared
-from igh_sync_core.tables import EntityTables
+from igh_sync_core.tables import EntityTables, closing_given
 
 _COLUMNS = ("entity_id", "option_code", "valid_from")
 
@@ -35,6 +36,12 @@ def close_marked(conn: Connection, tables: EntityTables) -> None:
         _close.execute(conn, (tables, field))
 
 
+def close_given(conn: Connection, tables: EntityTables, given: Mapping[str, Any]) -> None:
+    """Close the options of the versions that parameters list; see ``tables.closing_given``."""
+    for field in tables.junctions:
+        _close_those_given.execute(conn, (conn.dialect.name, tables, field), **given)
+
+
 def fill(conn: Connection, tables: EntityTables, fields: Iterable[str]) -> None:
     """Give open versions the options of multi-selects that they were stored without: those on the list of picks."""
     for field in fields:
@@ -44,7 +51,16 @@ def fill(conn: Connection, tables: EntityTables, fields: Iterable[str]) -> None:
 @Prepared
 def _close(about: tuple[EntityTables, str]) -> Update:
     tables, field = about
-    table, closing = tables.junctions[field], tables.closing
+    return _ending(tables.junctions[field], tables.closing)
+
+
+@Prepared
+def _close_those_given(about: tuple[str, EntityTables, str]) -> Update:
+    engine, tables, field = about
+    return _ending(tables.junctions[field], closing_given(engine, tables))
+
+
+def _ending(table: Table, closing: FromClause) -> Update:
     is_marked = table.c.entity_id == closing.c.key, table.c.valid_to.is_(None)
     return update(table).where(*is_marked).values(valid_to=closing.c.boundary)
 

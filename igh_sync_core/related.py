@@ -206,8 +206,10 @@ def _store(stage: Stage, answer: Answer) -> None:
     batch = table.codec.decode(answer.records)
     missing = sorted({*answer.ids}.difference(batch.keys))
     with stage.committing() as state:
-        is_new = stage.history.is_empty
-        counts = records.write(stage.history, table.choices, batch, now, is_new=is_new)
+        if stage.history.is_empty:
+            counts = records.write_new(stage.history, table.choices, batch, now)
+        else:
+            counts = records.write(stage.history, table.choices, stage.history.meet(batch), now)
         counts += Counts(closed=_close_missing(stage, missing, now))
         closure.settle(stage.conn, table.spec, came=batch.keys, missing=missing)
         stage.count(state, counts, now)

@@ -6,11 +6,9 @@ covers it in one transaction (law 1). A kill between two pages loses nothing: th
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import repeat
 
 import msgspec
 from sqlalchemy import Connection
@@ -20,6 +18,7 @@ from igh_sync_core.choices import Choices
 from igh_sync_core.client import Fetched
 from igh_sync_core.control import SyncState
 from igh_sync_core.course import Outcome, Step
+from igh_sync_core.current import Met
 from igh_sync_core.database import Lease
 from igh_sync_core.errors import RequestRejected
 from igh_sync_core.fallbacks import Way, after_refusal
@@ -200,25 +199,31 @@ class _EntitySync:
         course.check_end(read, fetched.page)
         received, deleted = split_page(fetched.page, self._spec.key)
         if read.kind is ReadKind.DELTA and not (received or deleted) and self._is_last(fetched.page, state):
-            self._leave(state, read, fetched, now)
+            self._leave(state, read, fetched, None)
             return
+        if read.is_complete:
+            self._is_long = not is_first_page
         batch = self._codec.decode(received)
         with self._lease.writing() as conn:
+            met = None if read.kind is ReadKind.FIRST else self._history.meet(batch)
+            if met and not deleted and self._is_no_news(met, read, fetched.page, state, is_first_page=is_first_page):
+                self.counts += Counts(unchanged=met.same)
+                self._leave(state, read, fetched, batch.latest)
+                return
             fence(conn, self._run.run_id)
-            is_new = read.kind is ReadKind.FIRST
-            counts = records.write(self._history, self._choices, batch, now, is_new=is_new)
+            if met:
+                counts = records.write(self._history, self._choices, met, now)
+            else:
+                counts = records.write_new(self._history, self._choices, batch, now)
             closed = self._history.close_deleted(deleted, now)
             if read.kind is ReadKind.SNAPSHOT:
                 is_last = fetched.page.next_link is None
                 gone = set(deleted)
                 keys = [key for key in batch.keys if key not in gone]
-                closed += self._close_absent(keys, now, is_first=is_first_page, is_last=is_last)
+                closed += records.close_unmet(self._history, keys, now, is_first=is_first_page, is_last=is_last)
             counts += Counts(closed=closed)
-            if read.is_complete:
-                self._is_long = not is_first_page
             self._advance(state, read, fetched, batch.latest)
             state.records_count += counts.added - counts.closed
-            state.last_sync_time = now
             checkpoint.write(conn, state)
             counts += self.counts
             if is_last := self._is_last(fetched.page, state):
@@ -226,36 +231,32 @@ class _EntitySync:
         self._state, self.counts, self._is_ended = state, counts, is_last
         self._stored += len(batch)
 
-    def _leave(self, state: SyncState, read: Read, fetched: Fetched, now: datetime) -> None:
-        """Leave the end to the caller: until it is on record, the next run would ask for the same nothing again."""
-        self._advance(state, read, fetched, None)
-        state.last_sync_time = now
+    def _is_no_news(self, met: Met, read: Read, page: Page, state: SyncState, *, is_first_page: bool) -> bool:
+        """Whether a last page brings nothing to write but how far the read has come."""
+        if len(met.news) or not self._is_last(page, state):
+            return False
+        if not read.is_complete:
+            return True
+        # What follows a baseline of changes is not over yet, and what a page does not tell may have to be closed.
+        is_whole = is_first_page and not read.track_changes
+        return is_whole and checkpoint.count_open(self._lease.conn, self._tables) == met.same
+
+    def _leave(self, state: SyncState, read: Read, fetched: Fetched, latest: datetime | None) -> None:
+        """Leave the end to the caller: until it is on record, the next run would ask for the same again."""
+        self._advance(state, read, fetched, latest)
         self._state = self.unwritten = state
         self._is_ended = True
+        self._lease.end()
 
     def _is_last(self, page: Page, state: SyncState) -> bool:
         """Whether nothing follows a page any more: no other page, no overlap, no sweep."""
         return page.next_link is None and not state.overlap_due and not self._run.reconcile
 
-    def _close_absent(self, keys: Sequence[str], now: datetime, *, is_first: bool, is_last: bool) -> int:
-        """Close what a complete read did not meet, once its last page is here (law 3)."""
-        if is_first and is_last:
-            return self._history.close_others(keys, now)
-        if is_first:
-            # In the page's own transaction: an older read may still go on until this one is on record.
-            checkpoint.forget_seen(self._lease.conn, self._spec)
-        self._history.staging.list_keys(zip(keys, repeat(None)), anew=True)
-        checkpoint.note_seen(self._lease.conn, self._tables)
-        if not is_last:
-            return 0
-        closed = self._history.close_absent(checkpoint.was_seen(self._tables), now)
-        checkpoint.forget_seen(self._lease.conn, self._spec)
-        return closed
-
     def _advance(self, state: SyncState, read: Read, fetched: Fetched, latest: datetime | None) -> None:
         """Move the checkpoint past a stored page."""
         step = Step(read, fetched.page, self._server_time(fetched), latest, is_long=self._is_long)
         course.advance(state, step, self._spec)
+        state.last_sync_time = self._now(fetched)
         if read.is_complete and fetched.page.next_link is None:
             self._history.forget_fresh()
 

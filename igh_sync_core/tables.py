@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     Date,
     Double,
+    FromClause,
     Identity,
     Index,
     Integer,
@@ -32,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-from igh_sync_core.dialect import Instant
+from igh_sync_core.dialect import Instant, rows_listed
 from igh_sync_core.errors import SchemaError
 from igh_sync_core.model import Column as Property
 from igh_sync_core.model import Kind, TableSpec
@@ -134,6 +135,9 @@ def _built(spec: TableSpec) -> EntityTables:
     )
 
 
+CLOSING = ("row_id", "key", "boundary", "reason")
+"""Columns of what is known of a version about to be closed."""
+
 _TEMP: dict[str, Any] = {"prefixes": ["TEMPORARY"]}
 
 
@@ -193,6 +197,11 @@ def renewing(tables: EntityTables, fresh: frozenset[str]) -> Table:
 def _renewing(*columns: Column[Any]) -> Table:
     always = (_c("row_id", BigInteger()), _c("json_response", _document()), _c("versionnumber", BigInteger()))
     return Table("_renewing", MetaData(), *always, *columns, **_TEMP)
+
+
+def closing_given(engine: str, tables: EntityTables) -> FromClause:
+    """The same as ``closing``, but of rows that parameters list; see ``dialect.given_rows``."""
+    return rows_listed(engine, "closing", {name: tables.closing.c[name].type for name in CLOSING})
 
 
 @cache

@@ -23,7 +23,7 @@ from functools import cached_property
 from itertools import repeat
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Update, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, Update, func, insert, literal, or_, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from igh_sync_core import checkpoint, current, duplicates, picks
@@ -31,13 +31,13 @@ from igh_sync_core.batch import Batch, Values, whole_seconds
 from igh_sync_core.comparison import VOLATILE
 from igh_sync_core.current import Current, Met
 from igh_sync_core.database import Database
-from igh_sync_core.dialect import Instant, later_of, one_second_after, second_after, stored_instant
+from igh_sync_core.dialect import Instant, given_rows, later_of, one_second_after, second_after, stored_instant
 from igh_sync_core.driver import Prepared, attempt
 from igh_sync_core.report import Counts
 from igh_sync_core.room import make_room
 from igh_sync_core.rows import row_codec
 from igh_sync_core.staging import Staging
-from igh_sync_core.tables import EntityTables, renewing
+from igh_sync_core.tables import CLOSING, EntityTables, closing_given, renewing
 
 
 class History:
@@ -51,6 +51,7 @@ class History:
 
     Attributes:
         conn: Where they are written.
+        tables: The entity's tables.
         staging: The temporary tables beside them.
     """
 
@@ -59,14 +60,14 @@ class History:
     ) -> None:
         self._database = database
         self.conn = conn
-        self._tables = tables
+        self.tables = tables
         self._fresh = fresh & set(tables.column_names)
         self.staging = Staging(database, conn, tables)
 
     @cached_property
     def is_empty(self) -> bool:
         """Whether no version was stored when this was first asked."""
-        return self.conn.execute(select(self._tables.main.c.row_id).limit(1)).first() is None
+        return self.conn.execute(select(self.tables.main.c.row_id).limit(1)).first() is None
 
     def forget_fresh(self) -> None:
         """From now on a change of a column added lately is a change like any other: it is filled everywhere."""
@@ -90,7 +91,7 @@ class History:
         except IntegrityError:
             return self.write(batch, now)
         except DataError as exc:
-            make_room(self.conn, self._tables, batch, exc)
+            make_room(self.conn, self.tables, batch, exc)
             return self.write_new(batch, now)
         return Counts(added=len(batch))
 
@@ -105,8 +106,8 @@ class History:
 
     def meet(self, batch: Batch) -> Met:
         """Lay a page beside the open versions; writes nothing."""
-        codec = row_codec(self._tables.spec, self._database.kind)
-        return current.meet(self.conn, self._tables, batch, codec, fresh=self._fresh)
+        codec = row_codec(self.tables.spec, self._database.kind)
+        return current.meet(self.conn, self.tables, batch, codec, fresh=self._fresh)
 
     def apply(self, met: Met, now: datetime) -> Counts:
         """Write what a page brings.
@@ -121,7 +122,7 @@ class History:
             with attempt(self.conn):
                 return self._apply(met, now)
         except DataError as exc:
-            make_room(self.conn, self._tables, met.news, exc)
+            make_room(self.conn, self.tables, met.news, exc)
             return self._apply(met, now)
 
     def _apply(self, met: Met, now: datetime) -> Counts:
@@ -141,7 +142,7 @@ class History:
             How many were open.
         """
         stamp = stored_instant(now, self._database.kind)
-        found = current.find(self.conn, self._tables, keys) if keys else {}
+        found = current.find(self.conn, self.tables, keys) if keys else {}
         self._close((one, key, _boundary(one, None, stamp), "deleted") for key, one in found.items())
         return len(found)
 
@@ -150,40 +151,40 @@ class History:
 
         In the database alone, since it may be any number of versions.
         """
-        main, closing = self._tables.main, self._tables.closing
+        main, closing = self.tables.main, self.tables.closing
         self.staging.empty(closing)
         stamp = literal(now, Instant())
         boundary = func.coalesce(later_of(stamp, one_second_after(main.c.valid_from)), stamp)
         absent = select(main.c.row_id, self._key, boundary, literal("absent")).where(self._is_current, ~is_present)
-        marking = insert(closing).from_select(_CLOSING, absent)
+        marking = insert(closing).from_select(CLOSING, absent)
         if count := self.conn.execute(marking, execution_options={"preserve_rowcount": True}).rowcount:
             self._close_marked()
         return count
 
     def close_others(self, keys: Sequence[str], now: datetime) -> int:
         """Close every open version of a key other than *keys*, all of which have one; as :meth:`close_absent`."""
-        if checkpoint.count_open(self.conn, self._tables) == len(keys):
+        if checkpoint.count_open(self.conn, self.tables) == len(keys):
             return 0
         self.staging.list_keys(zip(keys, repeat(None)), anew=True)
-        return self.close_absent(self._key.in_(select(self._tables.keys.c.key)), now)
+        return self.close_absent(self._key.in_(select(self.tables.keys.c.key)), now)
 
     @property
     def _key(self) -> ColumnElement[Any]:
-        return self._tables.main.c[self._tables.spec.key]
+        return self.tables.main.c[self.tables.spec.key]
 
     @cached_property
     def _may_be_doubled(self) -> bool:
-        return duplicates.are_possible(self.conn, self._tables)
+        return duplicates.are_possible(self.conn, self.tables)
 
     @property
     def _is_current(self) -> ColumnElement[bool]:
         """Open, and where open versions are doubled the newest of them."""
-        is_open = self._tables.main.c.valid_to.is_(None)
-        return is_open & ~duplicates.is_superseded(self._tables) if self._may_be_doubled else is_open
+        is_open = self.tables.main.c.valid_to.is_(None)
+        return is_open & ~duplicates.is_superseded(self.tables) if self._may_be_doubled else is_open
 
     def _sources(self, batch: Batch) -> Values:
         """When each record was last changed, as the source says; None where it does not."""
-        if not self._tables.spec.has_modified_on:
+        if not self.tables.spec.has_modified_on:
             return [None] * len(batch)
         return whole_seconds(batch.column("modifiedon"), self._database.kind)
 
@@ -191,7 +192,7 @@ class History:
         """Open a version of each record, where the one *before* it ends or an earlier one has ended."""
         stamp = stored_instant(now, self._database.kind)
         new = [key for key, one in zip(batch.keys, before, strict=True) if one is None]
-        ends = current.last_ends(self.conn, self._tables, new) if new else {}
+        ends = current.last_ends(self.conn, self.tables, new) if new else {}
         starts = [
             _boundary(one, source, stamp) if one else _reopening(ends.get(key), source or stamp, stamp)
             for key, one, source in zip(batch.keys, before, self._sources(batch), strict=True)
@@ -203,35 +204,37 @@ class History:
     def _open(self, batch: Batch, starts: Values, stamp: Any) -> None:  # noqa: ANN401 - text or datetime, by engine
         names = (*batch.names, "sync_time", "valid_from")
         rows = zip(*batch.columns, repeat(stamp), starts, strict=False)
-        self.staging.load_records(self._tables.main, names, rows, batch)
-        picks.insert_straight(self._database, self.conn, self._tables, batch, starts)
+        self.staging.load_records(self.tables.main, names, rows, batch)
+        picks.insert_straight(self._database, self.conn, self.tables, batch, starts)
 
     def _close(self, versions: Iterable[tuple[Current, Any, Any, str]]) -> None:
         """Close versions: each with its key, the time it ends at, and why."""
         rows = [(one.row_id, key, boundary, reason) for one, key, boundary, reason in versions]
-        if rows:
-            self.staging.fill(self._tables.closing, _CLOSING, rows)
+        if rows and self._may_be_doubled:
+            self.staging.fill(self.tables.closing, CLOSING, rows)
             self._close_marked()
+        elif rows:
+            kind = self._database.kind
+            given = given_rows(kind, "closing", CLOSING, rows)
+            _close_given.execute(self.conn, (kind, self.tables), **given)
+            picks.close_given(self.conn, self.tables, given)
 
     def _close_marked(self) -> None:
         if self._may_be_doubled:
-            duplicates.close_older(self.conn, self._tables, select(self._tables.closing.c.key))
-        _close_listed.execute(self.conn, self._tables)
-        picks.close_marked(self.conn, self._tables)
+            duplicates.close_older(self.conn, self.tables, select(self.tables.closing.c.key))
+        _close_listed.execute(self.conn, self.tables)
+        picks.close_marked(self.conn, self.tables)
 
     def _refresh(self, batch: Batch, before: Sequence[Current]) -> None:
         """Bring labels, version numbers and fresh columns of unchanged rows up to date, in place."""
-        table, names = renewing(self._tables, self._fresh), _renewed(self._tables, self._fresh)
+        table, names = renewing(self.tables, self._fresh), _renewed(self.tables, self._fresh)
         self.staging.empty(table)
         rows = zip((one.row_id for one in before), *map(batch.column, names), strict=True)
         self.staging.load_records(table, ("row_id", *names), rows, batch)
-        _renew.execute(self.conn, (self._tables, self._fresh))
-        if fields := sorted(self._fresh & self._tables.junctions.keys()):
-            self.staging.fill(self._tables.picks, ("key", "field", "code"), batch.picks())
-            picks.fill(self.conn, self._tables, fields)
-
-
-_CLOSING = ("row_id", "key", "boundary", "reason")
+        _renew.execute(self.conn, (self.tables, self._fresh))
+        if fields := sorted(self._fresh & self.tables.junctions.keys()):
+            self.staging.fill(self.tables.picks, ("key", "field", "code"), batch.picks())
+            picks.fill(self.conn, self.tables, fields)
 
 
 def _boundary(one: Current, source: Any, stamp: Any) -> Any:  # noqa: ANN401 - text or datetime, by engine
@@ -252,7 +255,17 @@ def _renewed(tables: EntityTables, fresh: frozenset[str]) -> tuple[str, ...]:
 
 @Prepared
 def _close_listed(tables: EntityTables) -> Update:
-    main, closing = tables.main, tables.closing
+    return _ending(tables, tables.closing)
+
+
+@Prepared
+def _close_given(about: tuple[str, EntityTables]) -> Update:
+    engine, tables = about
+    return _ending(tables, closing_given(engine, tables))
+
+
+def _ending(tables: EntityTables, closing: FromClause) -> Update:
+    main = tables.main
     ends = {"valid_to": closing.c.boundary, "closed_reason": closing.c.reason}
     return update(main).where(main.c.row_id == closing.c.row_id).values(ends)
 

@@ -5,6 +5,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -241,15 +242,28 @@ def test_connections_are_kept_while_somebody_wants_them_and_closed_afterwards(da
     assert len(connections) == 3
 
 
-def test_a_kept_connection_that_died_meanwhile_is_replaced(postgres: dict[str, str]) -> None:
+def test_a_kept_connection_that_died_while_it_rested_is_replaced(postgres: dict[str, str]) -> None:
     database = Database(Config("https://org.crm.dynamics.com", "", "", "", **postgres))
     other = Database(Config("https://org.crm.dynamics.com", "", "", "", **postgres))
     with database.keeping_connections():
         with database.reading() as conn:
             conn.execute(select(1))
         kick(other)
+        time.sleep(1.1)
         with database.reading() as conn:
             assert conn.execute(select(1)).scalar_one() == 1
+
+
+def test_a_kept_connection_in_use_is_not_asked_each_time(postgres: dict[str, str]) -> None:
+    database = Database(Config("https://org.crm.dynamics.com", "", "", "", **postgres))
+    asked: list[object] = []
+    database.engine.dialect.do_ping = asked.append  # type: ignore[method-assign,assignment]
+    with database.keeping_connections():
+        for _ in range(5):
+            with database.reading() as conn:
+                conn.execute(select(1))
+
+    assert asked == []
 
 
 def test_a_kept_connection_is_as_if_it_were_new(database: Database) -> None:

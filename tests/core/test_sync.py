@@ -140,6 +140,34 @@ def test_entities_without_news_are_put_on_record_together(copy_of: Callable[...,
     assert totals[0] == totals[1]
 
 
+@pytest.mark.parametrize("entity", [TRACKED, UNTRACKED, WHOLE])
+def test_nothing_is_written_for_an_entity_without_news_alone(
+    copy_of: Callable[..., Copy], monkeypatch: pytest.MonkeyPatch, entity: str
+) -> None:
+    copy = copy_of(entity)
+    copy.sync()
+    settled = copy.sync()
+    writers: list[str] = []
+
+    def guard(_conn: object, run_id: str) -> None:
+        writers.append(run_id)
+
+    monkeypatch.setattr("igh_sync_core.sync.fence", guard)
+    run = copy.sync()
+    [report] = run.entities
+    assert (writers, report.added, report.updated, report.closed) == ([], 0, 0, 0)
+    assert report.unchanged == settled.entities[0].unchanged
+    [line] = copy.rows_of(f"SELECT status, records_unchanged FROM _sync_log WHERE run_id = '{run.run_id}'")  # noqa: S608
+    assert tuple(line) == ("completed", report.unchanged)
+
+    [kept, gone, *_] = copy.organisation.keys(entity)
+    copy.organisation.delete(entity, gone)
+    assert copy.sync().entities[0].closed == (0 if entity == UNTRACKED else 1)
+    copy.organisation.update(entity, kept, {"vin_name": "renamed"})
+    assert copy.sync().entities[0].updated == 1
+    assert writers
+
+
 def test_entities_without_news_that_cannot_be_put_on_record_are_told_as_failed(
     copy_of: Callable[..., Copy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,8 +183,9 @@ def test_entities_without_news_that_cannot_be_put_on_record_are_told_as_failed(
         told: list[EntityReport] = []
         report = copy.sync(on_report=told.append)
 
-    assert report.failed_entities == [(TRACKED, "the power went out")]
-    assert (told[-1].entity, told[-1].status) == (TRACKED, "failed")
+    lost = [(TRACKED, "the power went out"), (UNTRACKED, "the power went out")]
+    assert report.failed_entities == lost
+    assert {(one.entity, one.error) for one in told if one.status == "failed"} == set(lost)
     assert copy.sync().success
 
 

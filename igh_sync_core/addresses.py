@@ -4,6 +4,7 @@ Used before the network (settings) and on it (tokens and next links go to one or
 """
 
 import re
+from functools import lru_cache
 from urllib.parse import SplitResult, unquote, urlsplit
 
 LATEST_API = "/api/data/v9.2/"
@@ -15,7 +16,12 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 def origin_of(url: str) -> str:
     """Scheme, host and port in lower case, the port only where it is not the scheme's own; "" for no address at all."""
-    parts = _split(url)
+    return _origin_of(_before_query(url))
+
+
+@lru_cache(maxsize=256)
+def _origin_of(address: str) -> str:
+    parts = _split(address)
     host = parts.hostname
     if not parts.scheme or host is None:
         return ""
@@ -32,6 +38,11 @@ def api_root_of(url: str) -> str:
 
 def is_under(url: str, root: str) -> bool:
     """Whether an address has the root's origin and stays below its path, with no way up (``..``, encoded or not)."""
+    return _is_under(_before_query(url), root)
+
+
+@lru_cache(maxsize=256)
+def _is_under(url: str, root: str) -> bool:
     if not root or origin_of(url) != origin_of(root) or "@" in _split(url).netloc:
         return False
     path = _split(url).path
@@ -70,10 +81,14 @@ def find_api_url_fault(url: str) -> str:
     return find_url_fault(url, paths=rf"/?|{_API_PATH.pattern}")
 
 
+def _before_query(url: str) -> str:
+    """All that matters here: the same few addresses come again and again, with queries that can be long."""
+    return url.partition("?")[0]
+
+
 def _split(url: str) -> SplitResult:
-    """The parts before the query: ``urlsplit`` keeps every text it has met, and queries can be long."""
     try:
-        return urlsplit(url.partition("?")[0])
+        return urlsplit(_before_query(url))
     except ValueError:  # an unclosed bracket of an IPv6 host
         return SplitResult("", "", "", "", "")
 

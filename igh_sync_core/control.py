@@ -20,8 +20,10 @@ class ControlTable(SQLModel):
     metadata = CONTROL
 
 
-class SyncState(ControlTable, table=True):
+class SyncState(ControlTable):
     """How far one entity has come; changes in the same transaction as the rows it speaks of (law 1).
+
+    A plain value, copied with every page: an instance of a table's class is watched by SQLAlchemy at every step.
 
     Attributes:
         entity_name: Entity set, as in the table's name.
@@ -38,8 +40,6 @@ class SyncState(ControlTable, table=True):
         scanned_row_id: Versions up to here have had their references noted for the related tables.
         relations_digest: Fingerprint of the relations that this scan followed.
     """
-
-    __tablename__ = "_sync_state"
 
     entity_name: str = Field(primary_key=True)
     state: str = "pending"
@@ -64,6 +64,12 @@ class SyncState(ControlTable, table=True):
     def fresh(self) -> frozenset[str]:
         """The names in ``fresh_columns``."""
         return frozenset(filter(None, self.fresh_columns.split(",")))
+
+
+class SyncStateTable(SyncState, table=True):
+    """Where the states of all entities are kept."""
+
+    __tablename__ = "_sync_state"
 
 
 class SyncLog(ControlTable, table=True):

@@ -149,7 +149,7 @@ _LOG_DEFAULTS = {
 
 def count_open(conn: Connection, tables: EntityTables) -> int:
     """Number of current rows."""
-    return int(_open_versions.rows(conn, tables)[0][0])
+    return int(_open_versions.rows(conn, tables.pattern, places=tables.places)[0][0])
 
 
 @Prepared

@@ -50,8 +50,12 @@ Shown = dict[tuple[str, int], str]
 @lru_cache(maxsize=4096)
 def optionset_table(field: str) -> Table:
     """The table of the codes of one field: ``code``, ``label``, ``first_seen``."""
+    return _codes(optionset_name(field))
+
+
+def _codes(name: str) -> Table:
     return Table(
-        optionset_name(field),
+        name,
         MetaData(),
         Column("code", Integer, primary_key=True, autoincrement=False),
         Column("label", Text, nullable=False),
@@ -116,7 +120,7 @@ class Choices:
                 told = (
                     {"code": code, "label": labels.get((field, code), str(code)), "first_seen": now} for code in missing
                 )
-                _add_code.execute_many(conn, (conn.dialect.name, field), told)
+                _add_code.execute_many(conn, conn.dialect.name, told, places={"table": optionset_name(field)})
                 noted.update(missing)
 
     def _learn(self, conn: Connection, batch: Batch, now: datetime) -> dict[tuple[str, int], tuple[str, str]]:
@@ -199,10 +203,10 @@ def _codes_of(fields: tuple[str, ...]) -> CompoundSelect[Any]:
 
 
 @Prepared
-def _add_code(about: tuple[str, str]) -> Insert:
-    engine, field = about
-    table = optionset_table(field)
-    return insert_missing(engine, table).values({name: bindparam(name) for name in ("code", "label", "first_seen")})
+def _add_code(engine: str) -> Insert:
+    return insert_missing(engine, _codes("{table}")).values(
+        {name: bindparam(name) for name in ("code", "label", "first_seen")}
+    )
 
 
 @Prepared

@@ -99,7 +99,7 @@ def _news(
 
 def last_ends(conn: Connection, tables: EntityTables, keys: Sequence[Any]) -> dict[Any, Any]:
     """Where the last closed version of each of *keys* ended, as the engine gives it."""
-    return dict(_ends_of.rows(conn, tables, keys=_keys(conn, tables, keys)))
+    return dict(_ends_of.rows(conn, tables.pattern, places=tables.places, keys=_keys(conn, tables, keys)))
 
 
 def _newest(
@@ -107,7 +107,7 @@ def _newest(
 ) -> dict[Any, Sequence[Any]]:
     """Rows by key, without it: of several the one with the largest ``row_id``, which comes first in them."""
     found: dict[Any, Sequence[Any]] = {}
-    for key, *version in statement.rows(conn, tables, keys=_keys(conn, tables, keys)):
+    for key, *version in statement.rows(conn, tables.pattern, places=tables.places, keys=_keys(conn, tables, keys)):
         if key not in found or found[key][0] < version[0]:
             found[key] = version
     return found

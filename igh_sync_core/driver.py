@@ -5,9 +5,10 @@ Those that go past it are so small, and so many, that SQLAlchemy's machinery wou
 
 import contextlib
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Dialect, Select
@@ -43,6 +44,10 @@ class Prepared(Generic[T]):
     Parameters and the values in the rows that come are of the driver's own types, but for those of type ``Instant``,
     which are aware times on both engines.
 
+    One that differs from table to table in names alone is built about a pattern, in which ``{table}`` and the like
+    stand for them; *places* fills them in. To build a statement for each of many tables would take longer than to
+    execute it.
+
     Args:
         build: Makes the statement for whatever it is about; equal arguments share a statement.
     """
@@ -51,35 +56,58 @@ class Prepared(Generic[T]):
         self._build = build
         self._spelled = lru_cache(maxsize=1024)(self._spell)
 
-    def rows(self, conn: Connection, about: T, **parameters: Any) -> list[Any]:  # noqa: ANN401 - any driver's values
+    def rows(
+        self,
+        conn: Connection,
+        about: T,
+        *,
+        places: Mapping[str, str] = MappingProxyType({}),
+        **parameters: Any,  # noqa: ANN401 - any driver's values
+    ) -> list[Any]:
         """All rows that a query gives, as tuples.
 
         Raises:
             sqlalchemy.exc.DBAPIError: The driver's refusal.
         """
         spelled, values = self._filled(conn, about, parameters)
-        with driver_errors(conn, spelled.text), contextlib.closing(conn.connection.cursor()) as cursor:
-            cursor.execute(spelled.text, values)
+        text = _named(spelled.text, places)
+        with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
+            cursor.execute(text, values)
             found = list(cursor.fetchall())
         return [_with_times(row, spelled.instants) for row in found] if spelled.instants else found
 
-    def execute(self, conn: Connection, about: T, **parameters: Any) -> int:  # noqa: ANN401
+    def execute(
+        self,
+        conn: Connection,
+        about: T,
+        *,
+        places: Mapping[str, str] = MappingProxyType({}),
+        **parameters: Any,  # noqa: ANN401
+    ) -> int:
         """Execute what gives no rows; gives the number of rows written.
 
         Raises:
             sqlalchemy.exc.DBAPIError: The driver's refusal.
         """
         spelled, values = self._filled(conn, about, parameters)
-        with driver_errors(conn, spelled.text), contextlib.closing(conn.connection.cursor()) as cursor:
-            cursor.execute(spelled.text, values)
+        text = _named(spelled.text, places)
+        with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
+            cursor.execute(text, values)
             return cursor.rowcount
 
-    def execute_many(self, conn: Connection, about: T, parameters: Iterable[dict[str, Any]]) -> None:
+    def execute_many(
+        self,
+        conn: Connection,
+        about: T,
+        parameters: Iterable[dict[str, Any]],
+        *,
+        places: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """The same with several sets of parameters, in one go."""
         filled = [self._filled(conn, about, values) for values in parameters]
         if not filled:
             return
-        text, one = filled[0][0].text, filled[0][1]
+        text, one = _named(filled[0][0].text, places), filled[0][1]
         with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
             if len(filled) == 1:
                 cursor.execute(text, one)  # psycopg opens a pipeline for several, which costs more than it saves here
@@ -102,6 +130,13 @@ class Prepared(Generic[T]):
         times = tuple(name for name, bind in binds.items() if isinstance(bind.type, Instant))
         constants = {name: value for name, value in compiled.params.items() if not binds[name].required}
         return _Spelled(str(compiled), order, times, constants, _instants(statement))
+
+
+def _named(text: str, places: Mapping[str, str]) -> str:
+    """The statement with names in the places that are left for them, all of which are quoted."""
+    for place, name in places.items():
+        text = text.replace(f"{{{place}}}", name.replace('"', '""'))
+    return text
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from sqlalchemy import (
     update,
 )
 
+from igh_sync_core.driver import Prepared
 from igh_sync_core.tables import EntityTables, open_index_name
 
 _SCHEMA = Table("sqlite_master", MetaData(), Column("type", Text), Column("name", Text))
@@ -34,9 +35,12 @@ def are_possible(conn: Connection, tables: EntityTables) -> bool:
     """Whether no unique index keeps open versions apart."""
     if conn.dialect.name != "sqlite":
         return False
-    name = open_index_name(tables.spec)
-    found = conn.execute(select(_SCHEMA.c.name).where(_SCHEMA.c.type == "index", _SCHEMA.c.name == name))
-    return found.first() is None
+    return not _index.rows(conn, None, named=open_index_name(tables.spec))
+
+
+@Prepared
+def _index(_: None) -> Select[Any]:
+    return select(_SCHEMA.c.name).where(_SCHEMA.c.type == "index", _SCHEMA.c.name == bindparam("named"))
 
 
 def is_superseded(tables: EntityTables) -> ColumnElement[bool]:

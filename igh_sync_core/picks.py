@@ -6,10 +6,11 @@ A snapshot tied to each version of its record: opened with it, closed with it. R
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Insert, Table, Update, exists, insert, select, update
+from sqlalchemy import Column, Connection, FromClause, Insert, MetaData, Table, Update, exists, insert, select, update
 
 from igh_sync_core.batch import Batch, Values
 from igh_sync_core.database import Database
+from igh_sync_core.dialect import Instant
 from igh_sync_core.driver import Prepared
 from igh_sync_core.tables import EntityTables, closing_given
 
@@ -38,8 +39,9 @@ def close_marked(conn: Connection, tables: EntityTables) -> None:
 
 def close_given(conn: Connection, tables: EntityTables, given: Mapping[str, Any]) -> None:
     """Close the options of the versions that parameters list; see ``tables.closing_given``."""
-    for field in tables.junctions:
-        _close_those_given.execute(conn, (conn.dialect.name, tables, field), **given)
+    for table in tables.junctions.values():
+        places = {"table": str(table.name)}
+        _close_those_given.execute(conn, (conn.dialect.name, tables.pattern), places=places, **given)
 
 
 def fill(conn: Connection, tables: EntityTables, fields: Iterable[str]) -> None:
@@ -55,9 +57,10 @@ def _close(about: tuple[EntityTables, str]) -> Update:
 
 
 @Prepared
-def _close_those_given(about: tuple[str, EntityTables, str]) -> Update:
-    engine, tables, field = about
-    return _ending(tables.junctions[field], closing_given(engine, tables))
+def _close_those_given(about: tuple[str, EntityTables]) -> Update:
+    engine, tables = about
+    entity = Column("entity_id", tables.closing.c.key.type)
+    return _ending(Table("{table}", MetaData(), entity, Column("valid_to", Instant)), closing_given(engine, tables))
 
 
 def _ending(table: Table, closing: FromClause) -> Update:

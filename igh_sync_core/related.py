@@ -147,7 +147,7 @@ def _fetch(table: RelatedTable) -> None:
         room = MAX_URL - len(address([]))
         # As many as one page holds: a second page would only be asked for once the first is here.
         batches = id_batches(_wanted(stage), url_room=room, most=lambda: table.channel.page_rows)
-        for answer in _several_at_once(partial(_ask, table.channel, address), batches):
+        for answer in several_at_once(partial(_ask, table.channel, address), batches):
             with WORKBENCH:
                 _store(stage, answer)
             table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=False))
@@ -169,7 +169,7 @@ def _address(root: str, spec: TableSpec, ids: Iterable[str]) -> str:
     return entity_url(root, spec.entity_set, where=in_filter(spec.key, ids))
 
 
-def _several_at_once(ask: Callable[[Sequence[str]], Answer], batches: Iterable[list[str]]) -> Iterator[Answer]:
+def several_at_once(ask: Callable[[Sequence[str]], Answer], batches: Iterable[list[str]]) -> Iterator[Answer]:
     """Answers in the order of the batches; while the caller works on one, the next may be under way."""
     pool = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="ids")
     under_way: deque[Future[Answer]] = deque()

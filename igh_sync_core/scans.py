@@ -33,7 +33,7 @@ from igh_sync_core.driver import Prepared
 from igh_sync_core.model import TableSpec
 from igh_sync_core.references import points_at
 from igh_sync_core.relations import Relation, digest
-from igh_sync_core.tables import entity_tables
+from igh_sync_core.tables import EntityTables, entity_tables
 
 REFERENCED = "referenced"
 """Standing on the list of an id that a row points at."""
@@ -81,7 +81,8 @@ def note_references(conn: Connection, source: TableSpec, relations: Sequence[Rel
     relations = _from(source, relations)
     followed = digest(relations)
     start, is_filling = _scanned(_progress_of(conn, source).get(source.entity_set), followed)
-    [(last,)] = _last.rows(conn, source)
+    tables = entity_tables(source)
+    [(last,)] = _last.rows(conn, tables.pattern, places=tables.places)
     if last > start:
         _note.execute(conn, (conn.dialect.name, relations), after=start)
     reached = 0 if is_filling else last
@@ -89,8 +90,8 @@ def note_references(conn: Connection, source: TableSpec, relations: Sequence[Rel
 
 
 @Prepared
-def _last(source: TableSpec) -> Select[Any]:
-    return select(func.coalesce(func.max(entity_tables(source).main.c.row_id), 0))
+def _last(tables: EntityTables) -> Select[Any]:
+    return select(func.coalesce(func.max(tables.main.c.row_id), 0))
 
 
 @Prepared

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, exists, select
+from sqlalchemy import ColumnElement, Connection, Select, exists, select
 
 from igh_sync_core.client import Channel
+from igh_sync_core.driver import Prepared
 from igh_sync_core.keys import parse_keys
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import entity_url
@@ -70,10 +72,15 @@ def differing(conn: Connection, tables: EntityTables) -> list[tuple[str, bool]]:
     Returns:
         Pairs of key and whether it has an open version; at most ``DIFFERENT_KEYS`` + 1 of them.
     """
+    return [
+        (str(key), bool(is_stored)) for key, is_stored in _differing.rows(conn, tables.pattern, places=tables.places)
+    ]
+
+
+@Prepared
+def _differing(tables: EntityTables) -> Select[Any]:
     main, keys = tables.main, tables.keys
     is_same = (main.c[tables.spec.key] == keys.c.key) & main.c.valid_to.is_(None)
     differs = main.c.row_id.is_(None) | main.c.versionnumber.is_distinct_from(keys.c.version)
     met = select(keys.c.key, main.c.row_id.is_not(None)).select_from(keys.outerjoin(main, is_same))
-    return [
-        (str(key), bool(is_stored)) for key, is_stored in conn.execute(met.where(differs).limit(DIFFERENT_KEYS + 1))
-    ]
+    return met.where(differs).limit(DIFFERENT_KEYS + 1)

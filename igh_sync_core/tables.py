@@ -36,7 +36,7 @@ from sqlalchemy.types import TypeEngine
 from igh_sync_core.dialect import Instant, rows_listed
 from igh_sync_core.errors import SchemaError
 from igh_sync_core.model import Column as Property
-from igh_sync_core.model import Kind, TableSpec
+from igh_sync_core.model import EntitySet, Kind, LogicalName, TableSpec
 
 OURS = ("row_id", "json_response", "sync_time", "valid_from", "valid_to", "closed_reason")
 IDENTIFIER_BYTES = 63
@@ -65,6 +65,17 @@ class EntityTables:
     picks: Table
     keys: Table
     junctions: dict[str, Table]
+
+    @property
+    def places(self) -> dict[str, str]:
+        """What fills the places in statements about its pattern, see ``driver.Prepared``."""
+        return {"table": str(self.main.name), "key": str(self.main.c[self.spec.key].name)}
+
+    @property
+    def pattern(self) -> "EntityTables":
+        """Any entity's tables: the columns that all have, and places where their names differ."""
+        key = next(column for column in self.spec.columns if column.name == self.spec.key)
+        return _pattern(key.kind, has_version=self.spec.has_version)
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -115,6 +126,13 @@ def entity_tables(spec: TableSpec) -> EntityTables:
 
 
 _BUILDING = Lock()
+
+
+@cache
+def _pattern(kind: Kind, *, has_version: bool) -> EntityTables:
+    version = (Property("versionnumber", Kind.INT64),) if has_version else ()
+    columns = (Property("{key}", kind), *version)
+    return entity_tables(TableSpec(LogicalName("{table}"), EntitySet("{table}"), "{key}", columns))
 
 
 @lru_cache(maxsize=1024)

@@ -23,7 +23,7 @@ from functools import cached_property
 from itertools import repeat
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Update, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, Update, func, insert, literal, or_, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from igh_sync_core import checkpoint, current, duplicates, picks
@@ -67,7 +67,7 @@ class History:
     @cached_property
     def is_empty(self) -> bool:
         """Whether no version was stored when this was first asked."""
-        return self.conn.execute(select(self.tables.main.c.row_id).limit(1)).first() is None
+        return not _any_version.rows(self.conn, self.tables.pattern, places=self.tables.places)
 
     def forget_fresh(self) -> None:
         """From now on a change of a column added lately is a change like any other: it is filled everywhere."""
@@ -216,13 +216,13 @@ class History:
         elif rows:
             kind = self._database.kind
             given = given_rows(kind, "closing", CLOSING, rows)
-            _close_given.execute(self.conn, (kind, self.tables), **given)
+            _close_given.execute(self.conn, (kind, self.tables.pattern), places=self.tables.places, **given)
             picks.close_given(self.conn, self.tables, given)
 
     def _close_marked(self) -> None:
         if self._may_be_doubled:
             duplicates.close_older(self.conn, self.tables, select(self.tables.closing.c.key))
-        _close_listed.execute(self.conn, self.tables)
+        _close_listed.execute(self.conn, self.tables.pattern, places=self.tables.places)
         picks.close_marked(self.conn, self.tables)
 
     def _refresh(self, batch: Batch, before: Sequence[Current]) -> None:
@@ -231,7 +231,8 @@ class History:
         self.staging.empty(table)
         rows = zip((one.row_id for one in before), *map(batch.column, names), strict=True)
         self.staging.load_records(table, ("row_id", *names), rows, batch)
-        _renew.execute(self.conn, (self.tables, self._fresh))
+        shape = self.tables if self._fresh else self.tables.pattern
+        _renew.execute(self.conn, (shape, self._fresh), places=self.tables.places)
         if fields := sorted(self._fresh & self.tables.junctions.keys()):
             self.staging.fill(self.tables.picks, ("key", "field", "code"), batch.picks())
             picks.fill(self.conn, self.tables, fields)
@@ -251,6 +252,11 @@ def _reopening(ended: Any, source: Any, stamp: Any) -> Any:  # noqa: ANN401
 
 def _renewed(tables: EntityTables, fresh: frozenset[str]) -> tuple[str, ...]:
     return ("json_response", *sorted((VOLATILE & tables.spec.names) | fresh))
+
+
+@Prepared
+def _any_version(tables: EntityTables) -> Select[Any]:
+    return select(tables.main.c.row_id).limit(1)
 
 
 @Prepared

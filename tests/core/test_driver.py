@@ -20,6 +20,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateTable
 from test_database import SEEN, kick, some
 from test_versions import SPEC
 
@@ -222,3 +223,22 @@ def test_temporary_tables_made_or_dropped_in_an_attempt_are_as_before_when_it_is
                 database.empty_temporary(conn, one)
                 database.load(conn, one, ("a",), [(1,)])
                 assert conn.execute(select(one.c.a)).all() == [(1,)]
+
+
+def test_a_statement_about_a_pattern_is_built_once_and_takes_any_name(database: Database) -> None:
+    built: list[None] = []
+
+    @Prepared
+    def first(_: None) -> Select[Any]:
+        built.append(None)
+        return select(Table("{table}", MetaData(), Column("{key}", Integer)).c["{key}"])
+
+    names = (("plain", "key"), ('with "quotes" inside', 'a "key"'))
+    with database.writing() as conn:
+        for number, (table, key) in enumerate(names):
+            made = Table(table, MetaData(), Column(key, Integer))
+            conn.execute(CreateTable(made))
+            conn.execute(made.insert().values({key: number}))
+            assert [tuple(row) for row in first.rows(conn, None, places={"table": table, "key": key})] == [(number,)]
+
+    assert len(built) == 1

@@ -1,7 +1,10 @@
+import gc
+
 import httpx
 import pytest
-from wires import BUSY, ROOT, SLOW, URL, Feed, Time, busy, channel_to, numbers
+from wires import BUSY, ROOT, SLOW, URL, Entra, Feed, Time, busy, channel_to, config, numbers
 
+from igh_sync_core.client import Client
 from igh_sync_core.errors import RequestRejected, SourceUnavailable
 
 
@@ -105,3 +108,36 @@ class TestRetries:
 
         assert "hidden" not in str(caught.value) + caught.value.url
         assert "token-1" not in str(caught.value)
+
+
+def test_a_reply_that_was_read_is_gone_at_once_and_not_when_rings_are_looked_for() -> None:
+    with channel_to(Feed()) as (channel, _):
+        channel.get(URL)
+        gc.collect()
+        before = replies()
+        gc.disable()
+        try:
+            for _ in range(3):
+                channel.get(URL)
+            assert replies() == before
+        finally:
+            gc.enable()
+
+
+def replies() -> int:
+    return sum(isinstance(one, httpx.Response) for one in gc.get_objects())
+
+
+def test_the_query_goes_out_byte_for_byte_and_httpx_copies_none_of_it() -> None:
+    entra, seen = Entra(), []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return entra(request)
+
+    address = f"{ROOT}accounts?$filter=name eq 'a%2Fb'&$skiptoken=%253cx".replace(" ", "%20")
+    with Client(config(), transport=httpx.MockTransport(handle)) as client:
+        client.channel("accounts").get(address)
+
+    assert str(seen[-1].url) == f"{ROOT}accounts"
+    assert seen[-1].extensions["target"] == address.removeprefix("https://org.crm.dynamics.com").encode()

@@ -128,7 +128,8 @@ def _begin_sqlite(conn: Connection) -> None:
 
 
 def _postgres_engine(url: URL) -> Engine:
-    engine = create_engine(url, **_OPTIONS)
+    # There is no column of that type, and to ask for it would cost every run a statement.
+    engine = create_engine(url, use_native_hstore=False, **_OPTIONS)
     event.listen(engine, "checkin", _note_idle)
     event.listen(engine, "checkout", partial(_ping_idle, engine.dialect))
     return engine

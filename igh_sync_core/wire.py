@@ -4,7 +4,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 
 import httpx
@@ -25,14 +24,30 @@ def open_http(config: Config, transport: httpx.BaseTransport | None = None) -> h
     Source: https://learn.microsoft.com/power-apps/developer/data-platform/send-parallel-requests
     """
     changed_ns = Path(config.ca_file).stat().st_mtime_ns if config.ca_file else 0
-    return httpx.Client(
+    return _Client(
         transport=transport,
         verify=_trust(config.ca_file, changed_ns),
         timeout=_TIMEOUTS,
         limits=_LIMITS,
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": "igh-sync"},
     )
+
+
+class _NoCookies(httpx.Cookies):
+    """Keeps nothing, without reading the reply's headers for it."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Leave them."""
+
+
+class _Client(httpx.Client):
+    @property
+    def cookies(self) -> httpx.Cookies:  # type: ignore[misc]  # nobody sets them
+        """Always none."""
+        return _NO_COOKIES
+
+
+_NO_COOKIES = _NoCookies()
 
 
 @lru_cache(maxsize=8)

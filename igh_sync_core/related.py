@@ -176,7 +176,7 @@ def several_at_once(ask: Callable[[Sequence[str]], Answer], batches: Iterable[li
     try:
         for batch in batches:
             under_way.append(pool.submit(copy_context().run, ask, batch))
-            if len(under_way) == BATCHES_AT_ONCE or not WORKBENCH.has_room():
+            if len(under_way) == BATCHES_AT_ONCE or not WORKBENCH.keeps_up():
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()

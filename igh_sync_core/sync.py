@@ -171,7 +171,7 @@ class _EntitySync:
             read = replace(read, kind=ReadKind.SNAPSHOT)
         is_first_page = not read.is_resumed
         pages = self._channel.pages(
-            *read.starts, at_once=self._plan.ranges, track_changes=read.track_changes, is_ahead=WORKBENCH.has_room
+            *read.starts, at_once=self._plan.ranges, track_changes=read.track_changes, is_ahead=WORKBENCH.keeps_up
         )
         for fetched in pages:
             state = self._begun(read, fetched) if is_first_page else self._state.model_copy()

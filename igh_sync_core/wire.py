@@ -41,8 +41,8 @@ class _NoCookies(httpx.Cookies):
 
 
 class _Client(httpx.Client):
-    @property
-    def cookies(self) -> httpx.Cookies:  # type: ignore[misc]  # nobody sets them
+    @property  # type: ignore[misc]  # nobody sets them
+    def cookies(self) -> httpx.Cookies:
         """Always none."""
         return _NO_COOKIES
 

@@ -12,13 +12,15 @@ class Workbench:
     """
 
     def __init__(self, places: int) -> None:
-        self._free = places
+        self._free, self._waiting = places, 0
         self._turn = Condition()
 
     def __enter__(self) -> None:
         """Wait for a place."""
         with self._turn:
+            self._waiting += 1
             self._turn.wait_for(lambda: self._free)
+            self._waiting -= 1
             self._free -= 1
 
     def __exit__(
@@ -29,14 +31,14 @@ class Workbench:
             self._free += 1
             self._turn.notify()
 
-    def has_room(self) -> bool:
-        """Whether a page that came now would be worked on at once."""
-        return self._free > 0
+    def keeps_up(self) -> bool:
+        """Whether no page waits for a place."""
+        return not self._waiting
 
 
 WORKBENCH = Workbench(2)
 """While one page is written another is decoded; a third would only wait for Python's lock or the file's.
 
-Nor is a page asked for before it is wanted while the places are taken: it would wait in memory, and there is work
-enough without it.
+Nor is a page asked for before it is wanted while others wait for a place: it would wait in memory, too, and there is
+work enough without it.
 """

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from msgspec import Raw
+from wires import until
 
 from igh_sync_core import related
 from igh_sync_core.odata import Page
@@ -16,9 +17,17 @@ ROOT = "https://org.crm.dynamics.com/api/data/v9.2/"
 
 
 @pytest.fixture
-def taken() -> Iterator[None]:
+def crowded() -> Iterator[None]:
+    def work() -> None:
+        with WORKBENCH:
+            pass
+
+    thread = threading.Thread(target=work)
     with WORKBENCH, WORKBENCH:
+        thread.start()
+        assert until(lambda: not WORKBENCH.keeps_up())
         yield
+    thread.join()
 
 
 def test_it_holds_so_many_and_the_next_waits_for_one_to_leave() -> None:
@@ -30,14 +39,14 @@ def test_it_holds_so_many_and_the_next_waits_for_one_to_leave() -> None:
 
     thread = threading.Thread(target=work)
     with bench:
-        assert bench.has_room()
         with bench:
-            assert not bench.has_room()
+            assert bench.keeps_up(), "nobody waits yet"
             thread.start()
-            assert not has_entered.wait(0.1)
+            assert until(lambda: not bench.keeps_up())
+            assert not has_entered.is_set()
         assert has_entered.wait(10)
+        assert bench.keeps_up()
     thread.join()
-    assert bench.has_room()
 
 
 class Pages:
@@ -55,7 +64,7 @@ class Pages:
         return Fetched(Page([Raw(name.encode())], following), None, 0)
 
 
-def test_without_room_a_page_is_asked_for_when_it_is_wanted() -> None:
+def test_where_it_is_not_worth_it_a_page_is_asked_for_when_it_is_wanted() -> None:
     pages, start = Pages(), f"{ROOT}a1"
     for number, fetched in enumerate(read_ahead(pages, Trail(ROOT, [start]), [start], is_ahead=lambda: False), 1):
         assert bytes(fetched.page.value[0]) == f"a{number}".encode()
@@ -65,7 +74,7 @@ def test_without_room_a_page_is_asked_for_when_it_is_wanted() -> None:
     assert pages.askers == {threading.current_thread().name}, "nobody else could do anything meanwhile"
 
 
-def test_without_room_several_chains_still_end() -> None:
+def test_where_it_is_not_worth_it_several_chains_still_end() -> None:
     pages, starts = Pages(), [f"{ROOT}{chain}1" for chain in "abc"]
     read = read_ahead(pages, Trail(ROOT, starts), starts, at_once=2, is_ahead=lambda: False)
     names = [bytes(fetched.page.value[0]).decode() for fetched in read]
@@ -73,12 +82,12 @@ def test_without_room_several_chains_still_end() -> None:
     assert sorted(names) == sorted(f"{chain}{at}" for chain in "abc" for at in (1, 2, 3))
 
 
-@pytest.mark.usefixtures("taken")
-def test_without_room_one_batch_of_ids_is_under_way() -> None:
+@pytest.mark.usefixtures("crowded")
+def test_while_pages_wait_one_batch_of_ids_is_under_way() -> None:
     assert under_way_at_first_answer() == 1
 
 
-def test_with_room_another_batch_of_ids_is_under_way() -> None:
+def test_while_none_waits_another_batch_of_ids_is_under_way() -> None:
     assert under_way_at_first_answer() == related.BATCHES_AT_ONCE
 
 

@@ -4,6 +4,8 @@ Every function runs inside the caller's transaction, so that a checkpoint and th
 together (law 1).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -46,25 +48,36 @@ def read(conn: Connection, spec: TableSpec) -> SyncState:
     Raises:
         StoreError: What is stored of it makes no sense.
     """
-    try:
+    with _legible(f"the line of {spec.entity_set}"):
         rows = _state_of.rows(conn, None, of=spec.entity_set)
         told = dict(zip(_STATE.c.keys(), rows[0], strict=True)) if rows else {"entity_name": spec.entity_set}
         return SyncState.model_validate(told)
+
+
+@contextmanager
+def _legible(what: str) -> Iterator[None]:
+    try:
+        yield
     except ValueError as exc:
-        msg = f"the line of {spec.entity_set} in _sync_state cannot be read: {exc}"
+        msg = f"{what} in _sync_state cannot be read: {exc}"
         raise StoreError(msg) from exc
 
 
 def glimpse(conn: Connection) -> dict[str, SyncState]:
-    """How far each entity has come, by name; the database may be of any age, and lack columns or the whole table."""
+    """How far each entity has come, by name; the database may be of any age, and lack columns or the whole table.
+
+    Raises:
+        StoreError: What is stored of one makes no sense.
+    """
     inspector = inspect(conn)
     if not inspector.has_table(_STATE.name):
         return {}
     present = {column["name"] for column in inspector.get_columns(_STATE.name)}
-    rows = conn.execute(select(*(column for column in _STATE.columns if column.name in present))).mappings()
-    # What the table lacks, or never filled, takes its default.
-    told = ({name: value for name, value in row.items() if value is not None} for row in rows)
-    return {values["entity_name"]: SyncState(**values) for values in told}
+    with _legible("a line"):
+        rows = conn.execute(select(*(column for column in _STATE.columns if column.name in present))).mappings()
+        # What the table lacks, or never filled, takes its default.
+        told = ({name: value for name, value in row.items() if value is not None} for row in rows)
+        return {values["entity_name"]: SyncState.model_validate(values) for values in told}
 
 
 def write(conn: Connection, *states: SyncState) -> None:

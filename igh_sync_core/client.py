@@ -158,7 +158,7 @@ class Channel:
         annotations: bool = True,
         is_ahead: Callable[[], bool] = always,
     ) -> Iterator[Fetched]:
-        """Pages of a query in order, one fetched ahead where that is worth it; complete only when the iterator ends itself.
+        """Pages of a query in order, one ahead where that is worth it; the read is complete where the iterator ends.
 
         Args:
             urls: A query, or a delta link as the server gave it; or several queries, see ``read_ahead``.

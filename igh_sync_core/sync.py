@@ -208,6 +208,7 @@ class _EntitySync:
             met = None if read.kind is ReadKind.FIRST else self._history.meet(batch)
             if met and not deleted and self._is_no_news(met, read, fetched.page, state, is_first_page=is_first_page):
                 self.counts += Counts(unchanged=met.same)
+                self._stored += len(batch)
                 self._leave(state, read, fetched, batch.latest)
                 return
             fence(conn, self._run.run_id)

@@ -219,7 +219,7 @@ def _renewing(*columns: Column[Any]) -> Table:
 
 def closing_given(engine: str, tables: EntityTables) -> FromClause:
     """The same as ``closing``, but of rows that parameters list; see ``dialect.given_rows``."""
-    return rows_listed(engine, "closing", {name: tables.closing.c[name].type for name in CLOSING})
+    return rows_listed(engine, str(tables.closing.name), {name: tables.closing.c[name].type for name in CLOSING})
 
 
 @cache

@@ -215,7 +215,7 @@ class History:
             self._close_marked()
         elif rows:
             kind = self._database.kind
-            given = given_rows(kind, "closing", CLOSING, rows)
+            given = given_rows(kind, str(self.tables.closing.name), CLOSING, rows)
             _close_given.execute(self.conn, (kind, self.tables.pattern), places=self.tables.places, **given)
             picks.close_given(self.conn, self.tables, given)
 

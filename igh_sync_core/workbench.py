@@ -19,8 +19,10 @@ class Workbench:
         """Wait for a place."""
         with self._turn:
             self._waiting += 1
-            self._turn.wait_for(lambda: self._free)
-            self._waiting -= 1
+            try:
+                self._turn.wait_for(lambda: self._free)
+            finally:
+                self._waiting -= 1
             self._free -= 1
 
     def __exit__(

@@ -8,7 +8,8 @@ from copies import Copy, entities
 from shaping import NOON
 from sqlalchemy import inspect, text
 
-from igh_sync_core import drift, shapes
+from igh_sync_core import checkpoint, drift, shapes
+from igh_sync_core.errors import StoreError
 from igh_sync_core.sandbox import Organisation, health_organisation
 
 SEVEN = {
@@ -294,3 +295,5 @@ def test_a_state_that_cannot_be_read_fails_its_entity_alone(organisation: Organi
 
     [(entity, error)] = report.failed_entities
     assert (entity, "vin_diseases in _sync_state cannot be read" in error) == ("vin_disease", True)
+    with copy.database.reading() as conn, pytest.raises(StoreError, match="a line in _sync_state cannot be read"):
+        checkpoint.glimpse(conn)

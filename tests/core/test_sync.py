@@ -153,8 +153,10 @@ def test_nothing_is_written_for_an_entity_without_news_alone(
         writers.append(run_id)
 
     monkeypatch.setattr("igh_sync_core.sync.fence", guard)
-    run = copy.sync()
+    told: list[Progress] = []
+    run = copy.sync(on_page=told.append)
     [report] = run.entities
+    assert [(one.rows, one.is_done) for one in told] == [(report.unchanged, True)]
     assert (writers, report.added, report.updated, report.closed) == ([], 0, 0, 0)
     assert report.unchanged == settled.entities[0].unchanged
     [line] = copy.rows_of(f"SELECT status, records_unchanged FROM _sync_log WHERE run_id = '{run.run_id}'")  # noqa: S608

@@ -119,7 +119,7 @@ def test_a_reply_that_was_read_is_gone_at_once_and_not_when_rings_are_looked_for
         try:
             for _ in range(3):
                 channel.get(URL)
-            assert replies() == before
+            assert replies() <= before
         finally:
             gc.enable()
 

@@ -82,13 +82,13 @@ def find_api_url_fault(url: str) -> str:
 
 
 def _before_query(url: str) -> str:
-    """All that matters here: the same few addresses come again and again, with queries that can be long."""
+    """All that tells where an address leads: the same few come again and again, with queries that can be long."""
     return url.partition("?")[0]
 
 
 def _split(url: str) -> SplitResult:
     try:
-        return urlsplit(_before_query(url))
+        return urlsplit(url)
     except ValueError:  # an unclosed bracket of an IPv6 host
         return SplitResult("", "", "", "", "")
 

@@ -24,6 +24,8 @@ TEMPORARY = "igh_sync_temporary"
 
 T = TypeVar("T", bound=Hashable)
 
+_NO_PLACES: Mapping[str, str] = MappingProxyType({})
+
 _LASTING = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_TOOBIG", "53100", "42")
 """Starts of error names and SQLSTATEs that drivers count as operational, but that waiting does not mend."""
 
@@ -61,7 +63,7 @@ class Prepared(Generic[T]):
         conn: Connection,
         about: T,
         *,
-        places: Mapping[str, str] = MappingProxyType({}),
+        places: Mapping[str, str] = _NO_PLACES,
         **parameters: Any,  # noqa: ANN401 - any driver's values
     ) -> list[Any]:
         """All rows that a query gives, as tuples.
@@ -69,8 +71,7 @@ class Prepared(Generic[T]):
         Raises:
             sqlalchemy.exc.DBAPIError: The driver's refusal.
         """
-        spelled, values = self._filled(conn, about, parameters)
-        text = _named(spelled.text, places)
+        spelled, text, values = self._filled(conn, about, places, parameters)
         with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
             cursor.execute(text, values)
             found = list(cursor.fetchall())
@@ -81,7 +82,7 @@ class Prepared(Generic[T]):
         conn: Connection,
         about: T,
         *,
-        places: Mapping[str, str] = MappingProxyType({}),
+        places: Mapping[str, str] = _NO_PLACES,
         **parameters: Any,  # noqa: ANN401
     ) -> int:
         """Execute what gives no rows; gives the number of rows written.
@@ -89,8 +90,7 @@ class Prepared(Generic[T]):
         Raises:
             sqlalchemy.exc.DBAPIError: The driver's refusal.
         """
-        spelled, values = self._filled(conn, about, parameters)
-        text = _named(spelled.text, places)
+        _spelled, text, values = self._filled(conn, about, places, parameters)
         with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
             cursor.execute(text, values)
             return cursor.rowcount
@@ -101,26 +101,29 @@ class Prepared(Generic[T]):
         about: T,
         parameters: Iterable[dict[str, Any]],
         *,
-        places: Mapping[str, str] = MappingProxyType({}),
+        places: Mapping[str, str] = _NO_PLACES,
     ) -> None:
         """The same with several sets of parameters, in one go."""
-        filled = [self._filled(conn, about, values) for values in parameters]
+        filled = [self._filled(conn, about, places, values) for values in parameters]
         if not filled:
             return
-        text, one = _named(filled[0][0].text, places), filled[0][1]
+        _spelled, text, one = filled[0]
         with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
             if len(filled) == 1:
                 cursor.execute(text, one)  # psycopg opens a pipeline for several, which costs more than it saves here
             else:
-                cursor.executemany(text, [values for _spelled, values in filled])
+                cursor.executemany(text, [values for _spelled, _text, values in filled])
 
-    def _filled(self, conn: Connection, about: T, parameters: dict[str, Any]) -> tuple["_Spelled", Any]:
+    def _filled(
+        self, conn: Connection, about: T, places: Mapping[str, str], parameters: dict[str, Any]
+    ) -> tuple["_Spelled", str, Any]:
         spelled = self._spelled(about, conn.dialect.name, _Unhashed(conn.dialect))
         values = {**spelled.constants, **parameters}
         for name in spelled.times:
             if values[name] is not None:
                 values[name] = stored_instant(values[name], conn.dialect.name)
-        return spelled, values if spelled.order is None else [values[name] for name in spelled.order]
+        text = _named(spelled.text, places)
+        return spelled, text, values if spelled.order is None else [values[name] for name in spelled.order]
 
     def _spell(self, about: T, _engine: str, dialect: "_Unhashed") -> "_Spelled":
         statement = self._build(about)

@@ -9,10 +9,15 @@ from itertools import chain, islice
 from typing import Any
 
 import psycopg
+from msgspec import Raw
 from psycopg import sql as pg
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.types import TypeEngine
 
+from igh_sync_core.dialect import Document
 from igh_sync_core.driver import driver_errors
 
 _ROWS_TOGETHER, _VALUES_TOGETHER = 50, 10_000
@@ -50,8 +55,20 @@ def _insert_all(conn: Connection, table: Table, columns: Sequence[str], rows: It
 @lru_cache(maxsize=1024)
 def _insert_text(table: Table, columns: tuple[str, ...], rows: int) -> str:
     names = ", ".join(_QUOTES.format_column(table.c[name]) for name in columns)
-    group = f"({', '.join('?' * len(columns))})"
+    group = f"({', '.join(_place(table.c[name].type) for name in columns)})"
     return f"INSERT INTO {_QUOTES.format_table(table)} ({names}) VALUES {', '.join([group] * rows)}"  # noqa: S608 - quoted
+
+
+def _place(kind: TypeEngine[Any]) -> str:
+    # The driver takes bytes for a BLOB; text in the file's own encoding is the same bytes by another name.
+    return "CAST(? AS TEXT)" if isinstance(kind, Document) else "?"
+
+
+class _AsReceived(Dumper):
+    """A record's own bytes, which are UTF-8 as the connection is."""
+
+    def dump(self, obj: Buffer) -> Buffer:
+        return obj
 
 
 def _copy(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -59,6 +76,7 @@ def _copy(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable
         pg.Identifier(table.name), pg.SQL(", ").join(pg.Identifier(table.c[name].name) for name in columns)
     )
     cursor: psycopg.Cursor[Any] = conn.connection.cursor()  # type: ignore[assignment]  # SQLAlchemy's pooled proxy
+    cursor.adapters.register_dumper(Raw, _AsReceived)
     with driver_errors(conn, "COPY"), cursor, cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)

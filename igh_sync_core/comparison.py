@@ -60,15 +60,15 @@ class Comparison:
         ]
         self._members = [*(name for name in kinds if name not in ignored), *targets]
 
-    def is_same(self, stored: str, received: str) -> bool:
+    def is_same(self, stored: str | bytes, received: Raw) -> bool:
         """Whether two documents say the same, so that nothing is to be written; never while columns are being filled.
 
-        PostgreSQL gives members an order, and numbers a form, of its own.
+        PostgreSQL gives text, its members in an order and numbers in a form of its own; SQLite the bytes it was given.
         """
         if self._fresh:
             return False
-        if self._codec.engine == "sqlite" or stored == received:
-            return stored == received
+        if isinstance(stored, bytes):
+            return stored == bytes(received)
         try:
             # The tag first: it differs for nearly every record that changed, and is read in a tenth of the time.
             is_possible = _TAG.decode(stored) == _TAG.decode(received)
@@ -76,7 +76,7 @@ class Comparison:
         except _UNREADABLE:
             return False
 
-    def changed(self, received: Batch, stored: Sequence[str]) -> Iterator[int]:
+    def changed(self, received: Batch, stored: Sequence[str | bytes]) -> Iterator[int]:
         """Positions of the records that differ in a declared column from their stored documents.
 
         Args:
@@ -88,7 +88,7 @@ class Comparison:
             if new != old and (old is not None or self._members_differ(stored[at], documents[at])):
                 yield at
 
-    def _decoded(self, documents: Sequence[str]) -> Iterator[tuple[Any, ...] | None]:
+    def _decoded(self, documents: Sequence[str | bytes]) -> Iterator[tuple[Any, ...] | None]:
         """What stored documents hold; None for one that the present types cannot tell."""
         try:
             decoded = list(self._rows(self._codec.decode([self._without_fresh(one) for one in documents])))
@@ -96,17 +96,17 @@ class Comparison:
             decoded = []
         yield from decoded if len(decoded) == len(documents) else map(self._decoded_alone, documents)
 
-    def _decoded_alone(self, document: str) -> tuple[Any, ...] | None:
+    def _decoded_alone(self, document: str | bytes) -> tuple[Any, ...] | None:
         try:
             [row] = self._rows(self._codec.decode([self._without_fresh(document)]))
         except _UNREADABLE:
             return None
         return row
 
-    def _without_fresh(self, document: str) -> Raw:
+    def _without_fresh(self, document: str | bytes) -> Raw:
         """A stored record without the columns that are not compared, whose types may be others now."""
         if not self._fresh:
-            return Raw(document.encode())
+            return Raw(document if isinstance(document, bytes) else document.encode())
         members = _MEMBERS.decode(document)
         return Raw(msgspec.json.encode({name: value for name, value in members.items() if name not in self._fresh}))
 
@@ -116,7 +116,7 @@ class Comparison:
         objects = [[text and _canonical(_JSON.decode(text)) for text in batch.column(name)] for name in self._objects]
         return zip(*columns, *objects, *(batch.raw[name] for name in self._choices), strict=True)
 
-    def _members_differ(self, stored: str, received: str) -> bool:
+    def _members_differ(self, stored: str | bytes, received: Raw) -> bool:
         try:
             old, new = _canonical(_JSON.decode(stored)), _canonical(_JSON.decode(received))
         except _UNREADABLE:

@@ -6,12 +6,12 @@ and only reads.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, Text, cast, func, select, type_coerce
-from sqlalchemy.types import NullType
+from sqlalchemy import ColumnElement, Connection, LargeBinary, Select, Text, cast, func, select, type_coerce
+from sqlalchemy.types import NullType, TypeEngine
 
 from igh_sync_core.batch import Batch
 from igh_sync_core.comparison import Comparison
@@ -21,8 +21,10 @@ from igh_sync_core.model import Kind
 from igh_sync_core.rows import RowCodec
 from igh_sync_core.tables import EntityTables
 
-AT_ONCE = 500
-"""Records whose stored documents are in memory at once."""
+ROWS_AT_ONCE, BYTES_AT_ONCE = 500, 500_000
+"""Records whose stored documents are in memory at once; each has them several times over while it is compared."""
+
+T = TypeVar("T", bound=Hashable)
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -58,7 +60,7 @@ class Met:
 
 def find(conn: Connection, tables: EntityTables, keys: Sequence[Any]) -> dict[Any, Current]:
     """The current versions of *keys*, by key; the newest where an earlier program left several."""
-    return {key: Current(*version) for key, version in _newest(_versions_of, conn, tables, keys).items()}
+    return {key: Current(*one) for key, one in _newest(conn, tables, keys, _versions_of, tables.pattern).items()}
 
 
 def meet(conn: Connection, tables: EntityTables, batch: Batch, codec: RowCodec, *, fresh: frozenset[str]) -> Met:
@@ -72,8 +74,7 @@ def meet(conn: Connection, tables: EntityTables, batch: Batch, codec: RowCodec, 
         fresh: Columns stored without values so far: they are not compared, and no record counts as the same.
     """
     comparison = Comparison(codec, fresh)
-    parts = (range(start, min(start + AT_ONCE, len(batch))) for start in range(0, len(batch), AT_ONCE))
-    news = [one for part in parts for one in _news(conn, tables, batch, part, comparison)]
+    news = [one for part in _parts(batch) for one in _news(conn, tables, batch, part, comparison)]
     return Met(
         same=len(batch) - len(news),
         news=batch.take([at for at, _current, _is_changed in news]),
@@ -82,12 +83,19 @@ def meet(conn: Connection, tables: EntityTables, batch: Batch, codec: RowCodec, 
     )
 
 
+def _parts(batch: Batch) -> Iterator[range]:
+    """Positions, as many in a row as are looked at together."""
+    received_bytes = sum(memoryview(document).nbytes for document in batch.column("json_response"))
+    rows = max(1, min(ROWS_AT_ONCE, BYTES_AT_ONCE * len(batch) // max(1, received_bytes)))
+    return (range(start, min(start + rows, len(batch))) for start in range(0, len(batch), rows))
+
+
 def _news(
     conn: Connection, tables: EntityTables, batch: Batch, part: range, comparison: Comparison
 ) -> Iterator[tuple[int, Current | None, bool]]:
     """Positions of what is not stored exactly as it came; its current version, and whether it differs from that."""
     keys, documents = batch.keys, batch.column("json_response")
-    found = _newest(_documents_of, conn, tables, keys[part.start : part.stop])
+    found = _newest(conn, tables, keys[part.start : part.stop], _documents_of, (conn.dialect.name, tables.pattern))
     stored = {at: found[keys[at]] for at in part if keys[at] in found}
     same = {at for at, (*_place, document) in stored.items() if comparison.is_same(document, documents[at])}
     others = [at for at in stored if at not in same]
@@ -103,11 +111,11 @@ def last_ends(conn: Connection, tables: EntityTables, keys: Sequence[Any]) -> di
 
 
 def _newest(
-    statement: Prepared[EntityTables], conn: Connection, tables: EntityTables, keys: Sequence[Any]
+    conn: Connection, tables: EntityTables, keys: Sequence[Any], statement: Prepared[T], about: T
 ) -> dict[Any, Sequence[Any]]:
     """Rows by key, without it: of several the one with the largest ``row_id``, which comes first in them."""
     found: dict[Any, Sequence[Any]] = {}
-    for key, *version in statement.rows(conn, tables.pattern, places=tables.places, keys=_keys(conn, tables, keys)):
+    for key, *version in statement.rows(conn, about, places=tables.places, keys=_keys(conn, tables, keys)):
         if key not in found or found[key][0] < version[0]:
             found[key] = version
     return found
@@ -143,10 +151,13 @@ def _versions_of(tables: EntityTables) -> Select[Any]:
 
 
 @Prepared
-def _documents_of(tables: EntityTables) -> Select[Any]:
+def _documents_of(about: tuple[str, EntityTables]) -> Select[Any]:
+    engine, tables = about
     main = tables.main
+    # The bytes as they are where they can be had: to make texts of them takes longer, and up to three times the memory.
+    kept_as: TypeEngine[Any] = Text() if engine == "postgresql" else LargeBinary()
     is_current = (main.c.valid_to.is_(None), is_one_of(main.c[tables.spec.key], "keys"))
-    columns = (main.c.row_id, _as_given(main.c.valid_from), cast(main.c.json_response, Text))
+    columns = (main.c.row_id, _as_given(main.c.valid_from), cast(main.c.json_response, kept_as))
     return select(_key(tables), *columns).where(*is_current)
 
 

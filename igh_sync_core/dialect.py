@@ -34,6 +34,10 @@ _SECOND = timedelta(seconds=1)
 TEXT_FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
+class Document(Text):
+    """Text of which SQLite is given the bytes as they were received, in UTF-8; ``jsonb`` in PostgreSQL."""
+
+
 class Instant(TypeDecorator[datetime]):
     """A point in time in whole seconds: ``timestamptz``, or ``YYYY-MM-DDTHH:MM:SSZ`` text in SQLite (law 4)."""
 

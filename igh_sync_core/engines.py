@@ -72,16 +72,16 @@ def _why_unwritable(path: Path) -> str:
     if path.is_dir():
         return "is a folder"
     if path.exists():
-        if _is_foreign(path):
-            return "is no SQLite database, or a damaged one"
+        if fault := _why_unusable(path):
+            return fault
         return "" if os.access(path, os.W_OK) else "may not be written"
     if not path.parent.is_dir():
         return "lies in a folder that does not exist"
     return "" if os.access(path.parent, os.W_OK) else "lies in a folder that may not be written"
 
 
-def _is_foreign(path: Path) -> bool:
-    """Whether a file is no SQLite database, as SQLite says; whatever else it says is told when the file is used.
+def _why_unusable(path: Path) -> str:
+    """What SQLite says against a file that exists; what may pass, such as a lock, is told when the file is used.
 
     Never looked at past SQLite: to close a file gives up every lock that this process holds on it, for its other
     connections as well, and another process may then take their log away.
@@ -92,9 +92,12 @@ def _is_foreign(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=0)) as connection:
             connection.execute("PRAGMA schema_version")
+            encoding: str = connection.execute("PRAGMA encoding").fetchone()[0]
     except sqlite3.Error as exc:
-        return getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
-    return False
+        is_foreign = getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
+        return "is no SQLite database, or a damaged one" if is_foreign else ""
+    # Records are stored in the bytes they came in.
+    return "" if encoding == "UTF-8" else f"keeps its texts in {encoding} instead of UTF-8"
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -128,8 +131,9 @@ def _begin_sqlite(conn: Connection) -> None:
 
 
 def _postgres_engine(url: URL) -> Engine:
-    # There is no column of that type, and to ask for it would cost every run a statement.
-    engine = create_engine(url, use_native_hstore=False, **_OPTIONS)
+    # There is no column of that type, and to ask for it would cost every run a statement. Records are sent in the
+    # bytes they came in, whatever encoding the database has of its own.
+    engine = create_engine(url, use_native_hstore=False, connect_args={"client_encoding": "utf8"}, **_OPTIONS)
     event.listen(engine, "checkin", _note_idle)
     event.listen(engine, "checkout", partial(_ping_idle, engine.dialect))
     return engine

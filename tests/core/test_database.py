@@ -186,6 +186,32 @@ def test_a_value_postgresql_refuses_is_named_and_not_shown(postgres: dict[str, s
         assert loader.versions() == []
 
 
+@pytest.mark.parametrize("new", [True, False], ids=["straight", "staged"])
+def test_records_are_kept_in_the_characters_they_came_in(database: Database, new: bool) -> None:
+    words = "na\u00efve S\u00f8ren \u4e16\u754c \U0001f600"
+    with loading(database) as loader:
+        loader.write(record(A, name="before"))
+        loader.write(Raw(f'{{"sampleid":"{A}","name":"{words}","note":"{words}"}}'.encode()), new=new)
+        assert loader.versions("name")[-1][0] == words
+        with database.connection() as conn:
+            documents = conn.execute(text("select cast(json_response as text) from samples order by row_id")).scalars()
+            assert json.loads(list(documents)[-1])["note"] == words
+            if not database.is_postgres:
+                assert set(conn.execute(text("select typeof(json_response) from samples")).scalars()) == {"text"}
+
+
+def test_a_postgresql_database_of_another_encoding_keeps_what_it_can(latin_postgres_url: str) -> None:
+    config = Config("https://org.crm.dynamics.com", "", "", "", postgres_connection_string=latin_postgres_url)
+    with loading(Database(config)) as loader:
+        loader.write(Raw(f'{{"sampleid":"{A}","name":"Z\u00fcrich","note":"Z\u00fcrich"}}'.encode()), new=True)
+        with pytest.raises(DataError, match=f'sample {A.replace("1", "2")}: .* no equivalent in encoding "LATIN1"'):
+            loader.write(Raw(f'{{"sampleid":"{A.replace("1", "2")}","name":"\u4e16"}}'.encode()), new=True)
+        shown = loader.versions("name", "json_response")
+
+    [(name, document, *_)] = shown
+    assert (name, document["note"]) == ("Z\u00fcrich", "Z\u00fcrich")
+
+
 def test_entities_that_share_a_field_do_not_wait_for_each_other_in_a_ring(ready: Database) -> None:
     fields = ("kind", "mood")
     specs = [shared(f"entity{number}", fields[:: 1 if number % 2 else -1]) for number in range(THREADS)]

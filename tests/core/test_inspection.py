@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -262,3 +263,14 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
 
     with pytest.raises(errors.ConfigError, match="is no SQLite database, or a damaged one"), inspection.reading(config):
         pass
+
+
+def test_a_file_of_another_encoding_is_one_clear_error(tmp_path: Path) -> None:
+    other = tmp_path / "utf-16.db"
+    with closing(sqlite3.connect(other)) as conn:
+        conn.execute("pragma encoding = 'UTF-16le'")
+        conn.execute("create table somebody_elses (id integer)")
+    config = Config("https://org.crm.dynamics.com", "id", "secret", "", sqlite_db_path=str(other))
+
+    with pytest.raises(errors.ConfigError, match="UTF-16le instead of UTF-8; name a file"):
+        Database(config)

@@ -99,7 +99,7 @@ def test_every_kind_becomes_the_engines_own_value(engine: Engine, expected: dict
             "_owner_type": "team",
             "mood": 3,
             "tags": None,
-            "json_response": RECEIVED,
+            "json_response": Raw(RECEIVED.encode()),
         }
         | expected
     )
@@ -150,7 +150,7 @@ def test_a_nul_never_reaches_postgresql() -> None:
     batch = decode("postgresql", sent(text="a\0b", unknown="\\u0000"))
 
     assert batch.column("text") == ("ab",)
-    assert json.loads(batch.column("json_response")[0]) == {"sampleid": KEY, "text": "ab", "unknown": "\\u0000"}
+    assert json.loads(bytes(batch.column("json_response")[0])) == {"sampleid": KEY, "text": "ab", "unknown": "\\u0000"}
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,14 @@ def test_malformed_text_names_the_record(engine: Engine) -> None:
     """Half a surrogate pair, as a text cut in the middle of an emoji holds."""
     with pytest.raises(DataError, match=f"sample {KEY}: "):
         decode(engine, sent(text="\ud83d"))
+
+
+@pytest.mark.parametrize("member", ["text", "unknown"])
+def test_what_is_not_utf_8_names_the_record(engine: Engine, member: str) -> None:
+    record = sent(**{member: "Zurich"}).replace("u", "\u00fc").encode("latin-1")
+
+    with pytest.raises(DataError, match=f"sample {KEY}: it is not UTF-8"):
+        RowCodec(SPEC, engine).decode([Raw(sent(sampleid=KEY[:-1] + "2").encode()), Raw(record)])
 
 
 @pytest.mark.parametrize("text", ["[1]", "5"])

@@ -4,13 +4,14 @@ Every function runs inside the caller's transaction, so that a checkpoint and th
 together (law 1).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Delete,
     Insert,
     Select,
     Text,
@@ -24,12 +25,14 @@ from sqlalchemy import (
     inspect,
     literal,
     select,
+    type_coerce,
     update,
 )
 from sqlalchemy.sql import ColumnElement
+from sqlalchemy.types import NullType
 
 from igh_sync_core.control import SyncLog, SyncSeen, SyncState
-from igh_sync_core.dialect import upsert
+from igh_sync_core.dialect import Instant, given_instant, is_one_of, listed, upsert
 from igh_sync_core.driver import Prepared
 from igh_sync_core.errors import StoreError
 from igh_sync_core.lock import fence
@@ -38,6 +41,7 @@ from igh_sync_core.report import EntityReport
 from igh_sync_core.tables import EntityTables
 
 _STATE = SyncState.metadata.tables["_sync_state"]
+_TIMES = {column.name for column in _STATE.columns if isinstance(column.type, Instant)}
 _LOG = SyncLog.metadata.tables["_sync_log"]
 _SEEN = SyncSeen.metadata.tables["_sync_seen"]
 
@@ -48,10 +52,28 @@ def read(conn: Connection, spec: TableSpec) -> SyncState:
     Raises:
         StoreError: What is stored of it makes no sense.
     """
-    with _legible(f"the line of {spec.entity_set}"):
-        rows = _state_of.rows(conn, None, of=spec.entity_set)
-        told = dict(zip(_STATE.c.keys(), rows[0], strict=True)) if rows else {"entity_name": spec.entity_set}
-        return SyncState.model_validate(told)
+    [state] = read_all(conn, [spec])
+    if isinstance(state, StoreError):
+        raise state
+    return state
+
+
+def read_all(conn: Connection, specs: Sequence[TableSpec]) -> list[SyncState | StoreError]:
+    """The same of several entities, in their order; what is wrong with one is told in its place."""
+    names = [spec.entity_set for spec in specs]
+    rows = _states_of.rows(conn, None, names=listed(conn.dialect.name, names))
+    told = {row[0]: row for row in rows}  # the name comes first
+    return [_state(name, told.get(name)) for name in names]
+
+
+def _state(name: str, line: Sequence[Any] | None) -> SyncState | StoreError:
+    told = dict(zip(_STATE.c.keys(), line, strict=True)) if line else {"entity_name": name}
+    try:
+        with _legible(f"the line of {name}"):
+            times = {time: given_instant(told[time]) for time in _TIMES & told.keys()}
+            return SyncState.model_validate({**told, **times})
+    except StoreError as exc:
+        return exc
 
 
 @contextmanager
@@ -87,8 +109,13 @@ def write(conn: Connection, *states: SyncState) -> None:
 
 def end_killed(conn: Connection, *, run_id: str, now: datetime) -> None:
     """Close the lines in ``_sync_log`` that runs before this one left open, because they were killed."""
-    is_left = (_LOG.c.status == "in_progress", _LOG.c.run_id != run_id)
-    conn.execute(update(_LOG).where(*is_left).values(end_time=now, status="failed", error_message=_KILLED))
+    _end_left.execute(conn, None, now=now, by=run_id)
+
+
+@Prepared
+def _end_left(_: None) -> Update:
+    is_left = (_LOG.c.status == "in_progress", _LOG.c.run_id != bindparam("by"))
+    return update(_LOG).where(*is_left).values(end_time=bindparam("now"), status="failed", error_message=_KILLED)
 
 
 def log_start(conn: Connection, *specs: TableSpec, run_id: str, now: datetime) -> None:
@@ -128,8 +155,10 @@ def _told(report: EntityReport) -> dict[str, Any]:
 
 
 @Prepared
-def _state_of(_: None) -> Select[Any]:
-    return select(_STATE).where(_STATE.c.entity_name == bindparam("of"))
+def _states_of(_: None) -> Select[Any]:
+    # Times as the driver gives them: one that makes no sense is a fault of its own line alone.
+    columns = (type_coerce(column, NullType()) if column.name in _TIMES else column for column in _STATE.columns)
+    return select(*columns).where(is_one_of(_STATE.c.entity_name, "names"))
 
 
 @Prepared
@@ -186,13 +215,18 @@ def _see(tables: EntityTables) -> Insert:
 
 def forget_seen(conn: Connection, spec: TableSpec) -> None:
     """Drop what a complete read has met, once it has ended or starts anew."""
-    conn.execute(delete(_SEEN).where(_SEEN.c.entity_name == spec.entity_set))
+    _forget.execute(conn, None, of=spec.entity_set)
+
+
+@Prepared
+def _forget(_: None) -> Delete:
+    return delete(_SEEN).where(_SEEN.c.entity_name == bindparam("of"))
 
 
 def was_seen(tables: EntityTables) -> ColumnElement[bool]:
-    """Whether an open version's key was met by the complete read."""
+    """Whether an open version's key was met by the complete read; parameter ``of`` names the entity set."""
     key = tables.main.c[tables.spec.key]
-    return exists().where(_SEEN.c.entity_name == tables.spec.entity_set, _SEEN.c.key == cast(key, Text))
+    return exists().where(_SEEN.c.entity_name == bindparam("of"), _SEEN.c.key == cast(key, Text))
 
 
 def mark_failed(conn: Connection, spec: TableSpec) -> None:

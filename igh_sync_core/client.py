@@ -51,7 +51,7 @@ class Reply:
 
     status: int
     headers: httpx.Headers
-    body: bytes
+    body: bytes | bytearray
     url: str
     server_date: datetime | None
 
@@ -195,7 +195,9 @@ class Channel:
         headers = _HEADERS | ({"Prefer": prefer} if prefer else {})
         stack, response = self._sender.open_reply(url, headers, abandoned=abandoned, on_sent=self._count)
         with stack:
-            body = b"".join(read_chunks(response, url, abandoned))
+            body = bytearray()  # a list of pieces would be put together beside itself: a page twice in memory
+            for chunk in read_chunks(response, url, abandoned):
+                body += chunk
         date = parse_http_date(response.headers.get("date", ""))
         return Reply(response.status_code, response.headers, body, url, date)
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Delete,
+    Insert,
     Select,
     Text,
     Update,
@@ -33,9 +34,9 @@ from sqlalchemy import (
     cast,
     delete,
     func,
-    literal,
     or_,
     select,
+    true,
     union_all,
     update,
 )
@@ -47,12 +48,14 @@ from igh_sync_core.driver import Prepared
 from igh_sync_core.model import TableSpec
 from igh_sync_core.relations import Relation
 from igh_sync_core.scans import REFERENCED
+from igh_sync_core.staging import Condition, is_listed
 from igh_sync_core.tables import EntityTables, entity_tables
 
 _SEEN = SyncSeen.metadata.tables["_sync_seen"]
 _WANTED = SyncWanted.metadata.tables["_sync_wanted"]
 _COLUMNS = ("entity_name", "key", "standing")
 _OF_TABLE = _WANTED.c.entity_name == bindparam("of")
+_GIVEN_TABLE = bindparam("of", type_=Text())
 CHANGED, MISSING = "changed", "missing"
 IDS_AT_A_TIME = 2_000
 """Ids held in memory at most, of each table."""
@@ -166,14 +169,22 @@ def _miss(_: None) -> Update:
 
 def ask_missing_again(conn: Connection, target: TableSpec) -> None:
     """Put what was asked in vain back on the list: no key feed would say that it has appeared."""
-    is_missing = and_(_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing == MISSING)
+    _ask_again.execute(conn, target, of=target.entity_set)
+
+
+@Prepared
+def _ask_again(target: TableSpec) -> Update:
     standing = case((_is_stored(target), CHANGED), else_=REFERENCED)
-    conn.execute(update(_WANTED).where(is_missing).values(standing=standing))
+    return update(_WANTED).where(_OF_TABLE, _WANTED.c.standing == MISSING).values(standing=standing)
 
 
-def want_all_stored(conn: Connection, target: TableSpec) -> None:
+def want_all_stored(conn: Connection, tables: EntityTables) -> None:
     """Put every current record of a related table on the list, to be asked again by id."""
-    _list_stored(conn, target, CHANGED)
+    _list_stored(conn, tables, CHANGED, _is_any)
+
+
+def _is_any(_tables: EntityTables) -> ColumnElement[bool]:
+    return true()
 
 
 def want_changed(conn: Connection, tables: EntityTables) -> None:
@@ -183,43 +194,54 @@ def want_changed(conn: Connection, tables: EntityTables) -> None:
         conn: The connection of the temporary list, see ``Staging.list_keys``.
         tables: The related table.
     """
-    main, told, target = tables.main, tables.keys, tables.spec
-    is_missing = and_(_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing == MISSING)
-    is_named = _WANTED.c.key.in_(select(cast(told.c.key, Text)))
-    conn.execute(update(_WANTED).where(is_missing, is_named).values(standing=CHANGED))
-    key = main.c[target.key]
-    # Values of an IN are looked up in the index of open rows; a search for each open row would read them all.
-    differs = [is_told(tables)]
-    if target.has_version:
-        same = select(told.c.version).where(told.c.key == key).limit(1).scalar_subquery()
-        differs.append(main.c.versionnumber.is_distinct_from(same))
-    _list_stored(conn, target, CHANGED, *differs)
+    _ask_named.execute(conn, tables.pattern, of=tables.spec.entity_set)
+    _list_stored(conn, tables, CHANGED, _differs)
 
 
-def note_seen(conn: Connection, target: TableSpec, is_met: ColumnElement[bool]) -> None:
-    """Remember stored records as met by the read of all keys in progress."""
-    main = entity_tables(target).main
-    key = cast(main.c[target.key], Text)
-    rows = select(literal(target.entity_set), key).where(main.c.valid_to.is_(None), is_met)
-    conn.execute(insert_missing(conn.dialect.name, _SEEN).from_select(["entity_name", "key"], rows))
+@Prepared
+def _ask_named(tables: EntityTables) -> Update:
+    is_named = _WANTED.c.key.in_(select(cast(tables.keys.c.key, Text)))
+    return update(_WANTED).where(_OF_TABLE, _WANTED.c.standing == MISSING, is_named).values(standing=CHANGED)
 
 
-def is_told(tables: EntityTables) -> ColumnElement[bool]:
-    """Whether a version's key is on the temporary list, see ``Staging.list_keys``."""
-    return tables.main.c[tables.spec.key].in_(select(tables.keys.c.key))
+def _differs(tables: EntityTables) -> ColumnElement[bool]:
+    main, told, key = tables.main, tables.keys, tables.main.c[tables.spec.key]
+    if not tables.spec.has_version:
+        return is_listed(tables)
+    same = select(told.c.version).where(told.c.key == key).limit(1).scalar_subquery()
+    return and_(is_listed(tables), main.c.versionnumber.is_distinct_from(same))
 
 
-def note_deleted(conn: Connection, target: TableSpec, is_gone: ColumnElement[bool]) -> None:
+def note_seen(conn: Connection, tables: EntityTables) -> None:
+    """Remember stored records whose keys are on the temporary list as met by the read of all keys in progress."""
+    engine, of = conn.dialect.name, tables.spec.entity_set
+    _see.execute(conn, (engine, tables.pattern), places=tables.places, of=of)
+
+
+@Prepared
+def _see(about: tuple[str, EntityTables]) -> Insert:
+    engine, tables = about
+    rows = select(_GIVEN_TABLE, cast(tables.main.c[tables.spec.key], Text))
+    is_met = (tables.main.c.valid_to.is_(None), is_listed(tables))
+    return insert_missing(engine, _SEEN).from_select(["entity_name", "key"], rows.where(*is_met))
+
+
+def note_deleted(conn: Connection, tables: EntityTables, is_gone: Condition) -> None:
     """Remember stored records about to be closed: rows may still point at them, and they may come back."""
-    _list_stored(conn, target, MISSING, is_gone)
+    _list_stored(conn, tables, MISSING, is_gone)
 
 
-def _list_stored(conn: Connection, target: TableSpec, standing: str, *conditions: ColumnElement[bool]) -> None:
-    main = entity_tables(target).main
-    rows = select(literal(target.entity_set), cast(main.c[target.key], Text), literal(standing)).where(
-        main.c.valid_to.is_(None), *conditions
-    )
-    conn.execute(insert_missing(conn.dialect.name, _WANTED).from_select(_COLUMNS, rows))
+def _list_stored(conn: Connection, tables: EntityTables, standing: str, which: Condition) -> None:
+    about, of = (conn.dialect.name, tables.pattern, which), tables.spec.entity_set
+    _list_those.execute(conn, about, places=tables.places, of=of, standing=standing)
+
+
+@Prepared
+def _list_those(about: tuple[str, EntityTables, Condition]) -> Insert:
+    engine, tables, which = about
+    main, standing = tables.main, bindparam("standing", type_=Text())
+    rows = select(_GIVEN_TABLE, cast(main.c[tables.spec.key], Text), standing)
+    return insert_missing(engine, _WANTED).from_select(_COLUMNS, rows.where(main.c.valid_to.is_(None), which(tables)))
 
 
 def _is_stored(target: TableSpec) -> ColumnElement[bool]:

@@ -182,7 +182,7 @@ class _Reader:
         if area in self._refused:
             return None
         try:
-            return parse(self._channel.get(f"{self._root}{path}").body)
+            return parse(bytes(self._channel.get(f"{self._root}{path}").body))
         except RequestRejected as exc:
             if exc.status is None or exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise  # the server failed; it did not refuse, and the answer is not to be remembered

@@ -4,7 +4,7 @@ Each page of keys is one transaction with its checkpoint (laws 1 and 3); the rec
 is lost if the run ends between the two.
 """
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
 from igh_sync_core import checkpoint, closure, feeds, strategy
 from igh_sync_core.client import Fetched
@@ -15,7 +15,9 @@ from igh_sync_core.feeds import Feed, FeedKind
 from igh_sync_core.keys import Keys, parse_keys
 from igh_sync_core.members import RelatedTable, Stage
 from igh_sync_core.report import Counts
+from igh_sync_core.staging import is_listed
 from igh_sync_core.strategy import ReadKind, Strategy
+from igh_sync_core.tables import EntityTables
 
 
 def begin(conn: Connection, table: RelatedTable) -> None:
@@ -79,7 +81,7 @@ def _mark(conn: Connection, table: RelatedTable) -> None:
     digest = strategy.digest(table.spec)
     if state.fresh_columns or state.columns_digest not in (None, digest):
         table.remark("the columns changed; every record is asked by id")
-        closure.want_all_stored(conn, table.spec)
+        closure.want_all_stored(conn, table.tables)
     state.columns_digest = digest
 
 
@@ -97,7 +99,7 @@ def _read(stage: Stage, feed: Feed) -> None:
 def _want_everything(stage: Stage) -> None:
     """List every record; what is asked from now on is as of now, whatever its ``modifiedon``."""
     with stage.committing() as state:
-        closure.want_all_stored(stage.conn, stage.table.spec)
+        closure.want_all_stored(stage.conn, stage.table.tables)
         closure.ask_missing_again(stage.conn, stage.table.spec)
         state.last_timestamp = stage.table.run.organisation.server_time
         state.next_link = state.read_kind = None
@@ -109,7 +111,8 @@ def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> Non
     table, now = stage.table, stage.table.sync_time(fetched)
     keys = parse_keys(table.spec, fetched.page)
     is_last = fetched.page.next_link is None
-    with stage.committing() as state:
+    has_news = keys.versions or keys.deleted or not (is_first and is_last)
+    with stage.committing() if has_news or feed.kind is not FeedKind.CHANGES else stage.leaving() as state:
         if is_first:
             _start(stage, state, feed, fetched)
         if keys.versions:
@@ -142,7 +145,7 @@ def _close_deleted(stage: Stage, keys: Keys, fetched: Fetched) -> int:
         return 0
     table = stage.table
     stage.history.staging.list_keys(((key, None) for key in keys.deleted), anew=True)
-    closure.note_deleted(stage.conn, table.spec, closure.is_told(table.tables))
+    closure.note_deleted(stage.conn, table.tables, is_listed)
     return stage.history.close_deleted(keys.deleted, table.sync_time(fetched))
 
 
@@ -150,14 +153,17 @@ def _close_absent(stage: Stage, keys: Keys, fetched: Fetched, *, is_last: bool) 
     """Close the stored records that the read of all keys did not meet, once its last page is here (law 3)."""
     table, spec = stage.table, stage.table.spec
     if keys.versions:
-        closure.note_seen(stage.conn, spec, closure.is_told(table.tables))
+        closure.note_seen(stage.conn, table.tables)
     if not is_last:
         return 0
-    is_present = checkpoint.was_seen(table.tables)
-    closure.note_deleted(stage.conn, spec, ~is_present)
-    closed = stage.history.close_absent(is_present, table.sync_time(fetched))
+    closure.note_deleted(stage.conn, table.tables, _was_not_seen)
+    closed = stage.history.close_absent(checkpoint.was_seen, table.sync_time(fetched))
     checkpoint.forget_seen(stage.conn, spec)
     return closed
+
+
+def _was_not_seen(tables: EntityTables) -> ColumnElement[bool]:
+    return ~checkpoint.was_seen(tables)
 
 
 def _advance(state: SyncState, feed: Feed, keys: Keys, fetched: Fetched) -> None:

@@ -147,6 +147,13 @@ class Stage:
             checkpoint.write(conn, state)
         table.state = state
 
+    @contextlib.contextmanager
+    def leaving(self) -> Iterator[SyncState]:
+        """The state as the caller leaves it, to be put on record with the end of the table; asked again otherwise."""
+        state = self.table.state.model_copy()
+        yield state
+        self.table.state = state
+
     def count(self, state: SyncState, counts: Counts, now: datetime) -> None:
         """Add up what was written, in the state to be committed and for the report."""
         state.records_count += counts.added - counts.closed

@@ -78,11 +78,12 @@ class Page(Struct, frozen=True):
         return self.context.endswith("$delta")
 
 
+_MARK = b"\xef\xbb\xbf"
 _PAGE_DECODER = Decoder(Page)
 
 
-def parse_page(body: bytes) -> Page:
-    """Split a page into its records without decoding them.
+def parse_page(body: bytes | bytearray) -> Page:
+    """Split a page into its records, which are parts of the body, without decoding them.
 
     The order of keys in the body does not matter: links stand before ``value`` or after it.
 
@@ -90,7 +91,7 @@ def parse_page(body: bytes) -> Page:
         ProtocolViolation: The body is no JSON or has no list ``value``.
     """
     try:
-        return _PAGE_DECODER.decode(body.removeprefix(b"\xef\xbb\xbf"))
+        return _PAGE_DECODER.decode(body.removeprefix(_MARK))
     except (DecodeError, UnicodeDecodeError) as exc:
         message = f"the reply is no page of records: {exc}"
         raise ProtocolViolation(message) from exc

@@ -67,6 +67,6 @@ def close_unmet(history: History, keys: Sequence[str], now: datetime, *, is_firs
     checkpoint.note_seen(conn, tables)
     if not is_last:
         return 0
-    closed = history.close_absent(checkpoint.was_seen(tables), now)
+    closed = history.close_absent(checkpoint.was_seen, now)
     checkpoint.forget_seen(conn, tables.spec)
     return closed

@@ -16,7 +16,7 @@ from functools import partial
 from http import HTTPStatus
 
 from msgspec import Raw
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.exc import DBAPIError
 
 from igh_sync_core import checkpoint, closure, records, scans
@@ -31,10 +31,13 @@ from igh_sync_core.odata import MAX_URL, entity_url, id_batches, in_filter
 from igh_sync_core.relations import Relation, relations_of
 from igh_sync_core.report import Counts, EntityReport
 from igh_sync_core.run import Progress, Run
+from igh_sync_core.staging import is_listed
+from igh_sync_core.tables import EntityTables
 from igh_sync_core.workbench import WORKBENCH
 
 TABLES_AT_ONCE = 4
 BATCHES_AT_ONCE = 2
+_ENDED = {"state": "completed", "fresh_columns": ""}
 _TOO_MANY_CODES = {"0x8004430c", "0x8004430e"}
 log = logging.getLogger(__name__)
 
@@ -222,7 +225,11 @@ def _close_missing(stage: Stage, missing: Sequence[str], now: datetime) -> int:
     if not (missing and table.run.reconcile and not table.is_tracked):
         return 0
     stage.history.staging.list_keys(((key, None) for key in missing), anew=True)
-    return stage.history.close_absent(~closure.is_told(table.tables), now)
+    return stage.history.close_absent(_is_not_listed, now)
+
+
+def _is_not_listed(tables: EntityTables) -> ColumnElement[bool]:
+    return ~is_listed(tables)
 
 
 def _end(run: Run, tables: Sequence[RelatedTable]) -> None:
@@ -232,8 +239,13 @@ def _end(run: Run, tables: Sequence[RelatedTable]) -> None:
             _guarded(table, _announce)
     try:
         with run.database.writing() as conn:
+            ended = [table.state.model_copy(update=_ENDED) for table in tables if table.error is None]
+            checkpoint.write(conn, *ended)
             for table in tables:
-                _end_line(conn, table)
+                if table.error is not None:
+                    checkpoint.mark_failed(conn, table.spec)
+            reports = (table.report() for table in tables)
+            checkpoint.log_end(conn, *reports, run_id=run.run_id, now=datetime.now(UTC))
     except StoreError as exc:
         for table in tables:
             table.error = table.error or exc
@@ -241,11 +253,3 @@ def _end(run: Run, tables: Sequence[RelatedTable]) -> None:
 
 def _announce(table: RelatedTable) -> None:
     table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=True))
-
-
-def _end_line(conn: Connection, table: RelatedTable) -> None:
-    if table.error is None:
-        checkpoint.write(conn, table.state.model_copy(update={"state": "completed", "fresh_columns": ""}))
-    else:
-        checkpoint.mark_failed(conn, table.spec)
-    checkpoint.log_end(conn, table.report(), run_id=table.run.run_id, now=datetime.now(UTC))

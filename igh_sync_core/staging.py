@@ -3,16 +3,25 @@
 Everything here runs inside the caller's transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import ColumnElement, Connection, Table, select
 from sqlalchemy.exc import DataError
 
 from igh_sync_core.batch import Batch
 from igh_sync_core.database import Database
 from igh_sync_core.refusals import named
 from igh_sync_core.tables import EntityTables
+
+Condition = Callable[[EntityTables], ColumnElement[bool]]
+"""Which versions are meant; made once for all tables, with the parameter ``of`` where an entity set is named."""
+
+
+def is_listed(tables: EntityTables) -> ColumnElement[bool]:
+    """Whether a version's key is on the list of keys."""
+    # Values of an IN are looked up in the index of open rows; a search for each open row would read them all.
+    return tables.main.c[tables.spec.key].in_(select(tables.keys.c.key))
 
 
 class Staging:

@@ -141,7 +141,7 @@ class _EntitySync:
         state = self._state.model_copy()
         with self._lease.writing() as conn:
             fence(conn, self._run.run_id)
-            closed = self._history.close_absent(sweep.is_met(self._tables), self._now(None))
+            closed = self._history.close_absent(sweep.is_met, self._now(None))
             state.records_count -= closed
             checkpoint.write(conn, state)
             found = sweep.Differences(closed, sweep.differing(conn, self._tables))

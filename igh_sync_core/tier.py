@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
-from sqlalchemy import Connection
 
 from igh_sync_core import catalog, checkpoint, strategy
 from igh_sync_core.catalog import Entry
@@ -96,15 +95,9 @@ def _begin(run: Run, entities: Sequence[EntityConfig]) -> list[_Start]:
             entry.spec for entity, entry in zip(entities, entries, strict=True) if entry.spec and not entity.filtered
         ]
         checkpoint.log_start(conn, *begun, run_id=run.run_id, now=run.organisation.server_time)
-        return [_Start(entry, _state(conn, entry.spec) if entry.spec else None) for entry in entries]
-
-
-def _state(conn: Connection, spec: TableSpec) -> SyncState | StoreError:
-    """How far it has come; that this cannot be read is the entity's own failure, told when its turn comes (law 9)."""
-    try:
-        return checkpoint.read(conn, spec)
-    except StoreError as exc:
-        return exc
+        # That one cannot be read is the entity's own failure, told when its turn comes (law 9).
+        states = iter(checkpoint.read_all(conn, [entry.spec for entry in entries if entry.spec]))
+        return [_Start(entry, next(states) if entry.spec else None) for entry in entries]
 
 
 def _put_on_record(run: Run, outcomes: Sequence[Outcome]) -> None:

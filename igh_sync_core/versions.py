@@ -23,7 +23,21 @@ from functools import cached_property
 from itertools import repeat
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, Update, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Insert,
+    Select,
+    Update,
+    bindparam,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import DataError, IntegrityError
 
 from igh_sync_core import checkpoint, current, duplicates, picks
@@ -36,7 +50,7 @@ from igh_sync_core.driver import Prepared, attempt
 from igh_sync_core.report import Counts
 from igh_sync_core.room import make_room
 from igh_sync_core.rows import row_codec
-from igh_sync_core.staging import Staging
+from igh_sync_core.staging import Condition, Staging, is_listed
 from igh_sync_core.tables import CLOSING, EntityTables, closing_given, renewing
 
 
@@ -146,18 +160,16 @@ class History:
         self._close((one, key, _boundary(one, None, stamp), "deleted") for key, one in found.items())
         return len(found)
 
-    def close_absent(self, is_present: ColumnElement[bool], now: datetime) -> int:
-        """Close every open version for which *is_present* does not hold; only after a complete read (law 3).
+    def close_absent(self, presence: Condition, now: datetime) -> int:
+        """Close every open version for which *presence* does not hold; only after a complete read (law 3).
 
         In the database alone, since it may be any number of versions.
         """
-        main, closing = self.tables.main, self.tables.closing
-        self.staging.empty(closing)
-        stamp = literal(now, Instant())
-        boundary = func.coalesce(later_of(stamp, one_second_after(main.c.valid_from)), stamp)
-        absent = select(main.c.row_id, self._key, boundary, literal("absent")).where(self._is_current, ~is_present)
-        marking = insert(closing).from_select(CLOSING, absent)
-        if count := self.conn.execute(marking, execution_options={"preserve_rowcount": True}).rowcount:
+        tables = self.tables
+        self.staging.empty(tables.closing)
+        about = (presence, tables if self._may_be_doubled else tables.pattern, self._may_be_doubled)
+        given = {"stamp": now, "of": tables.spec.entity_set}
+        if count := _mark_absent.execute(self.conn, about, places=tables.places, **given):
             self._close_marked()
         return count
 
@@ -166,21 +178,11 @@ class History:
         if checkpoint.count_open(self.conn, self.tables) == len(keys):
             return 0
         self.staging.list_keys(zip(keys, repeat(None)), anew=True)
-        return self.close_absent(self._key.in_(select(self.tables.keys.c.key)), now)
-
-    @property
-    def _key(self) -> ColumnElement[Any]:
-        return self.tables.main.c[self.tables.spec.key]
+        return self.close_absent(is_listed, now)
 
     @cached_property
     def _may_be_doubled(self) -> bool:
         return duplicates.are_possible(self.conn, self.tables)
-
-    @property
-    def _is_current(self) -> ColumnElement[bool]:
-        """Open, and where open versions are doubled the newest of them."""
-        is_open = self.tables.main.c.valid_to.is_(None)
-        return is_open & ~duplicates.is_superseded(self.tables) if self._may_be_doubled else is_open
 
     def _sources(self, batch: Batch) -> Values:
         """When each record was last changed, as the source says; None where it does not."""
@@ -252,6 +254,19 @@ def _reopening(ended: Any, source: Any, stamp: Any) -> Any:  # noqa: ANN401
 
 def _renewed(tables: EntityTables, fresh: frozenset[str]) -> tuple[str, ...]:
     return ("json_response", *sorted((VOLATILE & tables.spec.names) | fresh))
+
+
+@Prepared
+def _mark_absent(about: tuple[Condition, EntityTables, bool]) -> Insert:
+    presence, tables, may_be_doubled = about
+    main = tables.main
+    is_current: list[ColumnElement[bool]] = [main.c.valid_to.is_(None)]
+    if may_be_doubled:  # then the newest of them
+        is_current.append(~duplicates.is_superseded(tables))
+    stamp = bindparam("stamp", type_=Instant())
+    boundary = func.coalesce(later_of(stamp, one_second_after(main.c.valid_from)), stamp)
+    absent = select(main.c.row_id, main.c[tables.spec.key], boundary, literal("absent"))
+    return insert(tables.closing).from_select(CLOSING, absent.where(*is_current, ~presence(tables)))
 
 
 @Prepared

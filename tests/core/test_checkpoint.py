@@ -111,13 +111,14 @@ def load(database: Database) -> Iterator[Loader]:
 def test_keys_met_by_a_complete_read_are_remembered_until_it_ends(load: Loader) -> None:
     load.write(record(A), record(B))
     is_seen = select(load.tables.main.c.sampleid).where(checkpoint.was_seen(load.tables))
+    of = {"of": SPEC.entity_set}
     with load.database.transaction(load.conn):
         load.history.staging.list_keys([(A, None)], anew=True)
         for _ in range(2):
             checkpoint.note_seen(load.conn, load.tables)
-        assert [str(key) for key in load.conn.scalars(is_seen)] == [A]
+        assert [str(key) for key in load.conn.scalars(is_seen, of)] == [A]
         checkpoint.forget_seen(load.conn, SPEC)
-        assert load.conn.scalars(is_seen).all() == []
+        assert load.conn.scalars(is_seen, of).all() == []
 
 
 def test_open_rows_are_counted(load: Loader) -> None:

@@ -6,7 +6,7 @@ a time. Nothing looks at a value to guess its type (law 6).
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -111,19 +111,17 @@ class RowCodec:
 
     def _decode_all(self, records: Sequence[Raw]) -> list[Any]:
         try:
-            return [self._decode_one(record) for record in records]
+            check_text(records)
+            return list(map(self._decoder.decode, records))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise self._first_fault(records) from None
-
-    def _decode_one(self, record: Raw) -> Any:  # noqa: ANN401 - a struct made for this entity
-        check_text(record)
-        return self._decoder.decode(record)
 
     def _first_fault(self, records: Sequence[Raw]) -> DataError:
         """Name the record and the column, never the value."""
         for record in records:
             try:
-                self._decode_one(record)
+                check_text([record])
+                self._decoder.decode(record)
             except msgspec.MsgspecError as exc:
                 return DataError(f"{self.spec.logical_name} {self._key_of(record)}: {_without_value(exc)}")
             except UnicodeDecodeError:
@@ -160,15 +158,15 @@ class RowCodec:
             raise DataError(msg) from None
 
 
-def check_text(record: Raw) -> None:
-    """See that a record is text in all its parts; msgspec looks at those alone that become values.
+def check_text(records: Iterable[Raw]) -> None:
+    """See that records are text in all their parts; msgspec looks at those alone that become values.
 
     Raises:
-        UnicodeDecodeError: It is not UTF-8.
+        UnicodeDecodeError: One is not UTF-8.
     """
-    data = bytes(record)
-    if not data.isascii():
-        data.decode()
+    for data in map(bytes, records):
+        if not data.isascii():
+            data.decode()
 
 
 def without_nul(record: Raw) -> Raw:

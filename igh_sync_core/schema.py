@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Connection, inspect, select, update
+from sqlalchemy import Column, Connection, Update, bindparam, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
@@ -20,7 +20,7 @@ from igh_sync_core import shapes, views
 from igh_sync_core.choices import optionset_table
 from igh_sync_core.control import CONTROL, SyncState
 from igh_sync_core.database import Database
-from igh_sync_core.driver import attempt
+from igh_sync_core.driver import Prepared, attempt
 from igh_sync_core.model import LogicalName, OptionKind, TableSpec
 from igh_sync_core.shapes import Shape, Stored, declared, shape_of, spelled, widening
 from igh_sync_core.tables import EntityTables, entity_tables
@@ -259,10 +259,14 @@ def _remember(conn: Connection, work: Work) -> None:
         shapes.keep(conn, table, work.shape)
     where = _STATE.c.entity_name == work.spec.entity_set
     if work.is_new:
-        conn.execute(
-            update(_STATE).where(where).values(columns_digest=None, fresh_columns="", records_count=0, scanned_row_id=0)
-        )
+        _start_anew.execute(conn, None, of=work.spec.entity_set)
     elif work.fresh and (due := conn.scalar(select(_STATE.c.fresh_columns).where(where))) is not None:
         names = sorted(work.fresh | set(filter(None, due.split(","))))
         # Without a digest no stored link covers the columns any more, so the next read is a full one.
         conn.execute(update(_STATE).where(where).values(fresh_columns=",".join(names), columns_digest=None))
+
+
+@Prepared
+def _start_anew(_: None) -> Update:
+    nothing = {"columns_digest": None, "fresh_columns": "", "records_count": 0, "scanned_row_id": 0}
+    return update(_STATE).where(_STATE.c.entity_name == bindparam("of")).values(nothing)

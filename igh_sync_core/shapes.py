@@ -12,12 +12,14 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Column, Connection, Dialect, delete, insert, inspect, select
+from sqlalchemy import Column, Connection, Dialect, Insert, Select, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Inspector
 from sqlalchemy.types import NullType, TypeEngine
 
 from igh_sync_core.control import SyncShape
+from igh_sync_core.dialect import upsert
+from igh_sync_core.driver import Prepared
 from igh_sync_core.model import Kind, OptionKind, TableSpec
 from igh_sync_core.tables import KINDS, identifier, open_index_name
 
@@ -144,8 +146,12 @@ def read(conn: Connection, specs: Iterable[TableSpec]) -> Stored:
 
 def keep(conn: Connection, table: str, shape: Shape) -> None:
     """Store the shape of a table, replacing what was known of it."""
-    conn.execute(delete(_SHAPES).where(_SHAPES.c.table_name == table))
-    conn.execute(insert(_SHAPES).values(table_name=table, value=msgspec.json.encode(shape).decode()))
+    _keep.execute(conn, conn.dialect.name, table_name=table, value=msgspec.json.encode(shape).decode())
+
+
+@Prepared
+def _keep(engine: str) -> Insert:
+    return upsert(engine, _SHAPES)
 
 
 def kept(conn: Connection, table: str) -> Shape | None:
@@ -237,5 +243,9 @@ def _keys(inspector: Inspector, specs: Iterable[TableSpec]) -> dict[str, str]:
 
 def kept_all(conn: Connection) -> dict[str, Shape]:
     """The shapes of all tables, by table name."""
-    rows = conn.execute(select(_SHAPES.c.table_name, _SHAPES.c.value)).all()
-    return {name: msgspec.json.decode(value, type=Shape) for name, value in rows}
+    return {name: msgspec.json.decode(value, type=Shape) for name, value in _all.rows(conn, None)}
+
+
+@Prepared
+def _all(_: None) -> Select[Any]:
+    return select(_SHAPES.c.table_name, _SHAPES.c.value)

@@ -13,6 +13,7 @@ from msgspec import Raw
 from psycopg import sql as pg
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
+from psycopg.copy import LibpqWriter
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.types import TypeEngine
@@ -22,6 +23,9 @@ from igh_sync_core.driver import driver_errors
 
 _ROWS_TOGETHER, _VALUES_TOGETHER = 50, 10_000
 """Rows and values of one INSERT at most, in SQLite; a prepared statement grows with them."""
+
+_UNSENT_BYTES = 128 * 1024
+"""What PostgreSQL may be behind with; the driver would keep room for twice its own megabyte on each connection."""
 
 _QUOTES = sqlite_dialect.dialect().identifier_preparer
 
@@ -77,6 +81,7 @@ def _copy(conn: Connection, table: Table, columns: Sequence[str], rows: Iterable
     )
     cursor: psycopg.Cursor[Any] = conn.connection.cursor()  # type: ignore[assignment]  # SQLAlchemy's pooled proxy
     cursor.adapters.register_dumper(Raw, _AsReceived)
-    with driver_errors(conn, "COPY"), cursor, cursor.copy(statement) as copy:
+    writer = LibpqWriter(cursor, flush_threshold=_UNSENT_BYTES)
+    with driver_errors(conn, "COPY"), cursor, cursor.copy(statement, writer=writer) as copy:
         for row in rows:
             copy.write_row(row)

@@ -21,7 +21,7 @@ from sqlalchemy.types import TypeEngine
 from igh_sync_core.dialect import Document
 from igh_sync_core.driver import driver_errors
 
-_ROWS_TOGETHER, _VALUES_TOGETHER = 50, 10_000
+_ROWS_TOGETHER, _VALUES_TOGETHER = 20, 10_000
 """Rows and values of one INSERT at most, in SQLite; a prepared statement grows with them."""
 
 _UNSENT_BYTES = 128 * 1024

@@ -7,8 +7,7 @@ time, so transactions of one process queue here fairly instead of polling the fi
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Delete, Table, delete, event, func, select
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -83,7 +82,7 @@ class Database:
 
     @contextlib.contextmanager
     def lease(self) -> Iterator["Lease"]:
-        """Give the right to a connection of its own, which is opened when first needed; given back at the end.
+        """Give the right to a connection of its own whenever one is needed.
 
         Raises:
             StoreUnavailable: The database cannot be reached.
@@ -173,35 +172,54 @@ class Database:
         bulk.load(conn, table, columns, rows)
 
 
-class Lease:
-    """A connection that nobody else uses meanwhile, opened when first needed, see ``Database.lease``.
+class Line(Protocol):
+    """Whatever has a connection for the present transaction."""
 
-    Who waits for the network has none until there is something to write. Opening one costs SQLite more than writing a
-    page without news, since it reads the definitions of all tables.
+    @property
+    def conn(self) -> Connection:
+        """The connection."""
+
+
+class Lease:
+    """A connection whenever there is something to do, that nobody else uses meanwhile, see ``Database.lease``.
+
+    Who waits for the network, or for the turn to write, has none: each of them keeps megabytes, and to open one costs
+    SQLite more than to write a page without news, since it reads the definitions of all tables.
     """
 
     def __init__(self, database: Database, stack: contextlib.ExitStack) -> None:
         self._database, self._stack = database, stack
-        self._is_over = False
+        self._conn: Connection | None = None
 
-    @cached_property
+    @property
     def conn(self) -> Connection:
-        """The connection."""
-        return self._stack.enter_context(self._database.connection())
+        """The connection, from when it is first asked for until the next transaction of this lease has ended.
+
+        What temporary tables hold is there as long.
+        """
+        if self._conn is None:
+            self._conn = self._stack.enter_context(self._database.connection())
+        return self._conn
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """Commit everything written inside, or nothing of it (law 1)."""
-        # The turn first, and all of it: the next writer takes the connection of one that has ended.
+        # The turn first, and all of it: the next writer takes the connection of the one before.
         with self._database.turn():
             with self._database.transaction(self.conn):
                 yield self.conn
-            if self._is_over:
-                self._stack.close()
+            self._give_back()
 
-    def end(self) -> None:
-        """Say that nothing follows the transaction under way: with it the connection is given back."""
-        self._is_over = True
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Only read, and wait for no writer."""
+        with self._database.apart(self.conn):
+            yield self.conn
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self._conn = None
+        self._stack.close()
 
 
 @Prepared

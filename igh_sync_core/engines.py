@@ -29,12 +29,14 @@ APART = "igh_sync_apart"
 
 _OPTIONS: dict[str, Any] = {
     "poolclass": QueuePool,
-    "pool_size": 32,
     "max_overflow": -1,
     "pool_use_lifo": True,
     "hide_parameters": True,
 }
-"""At most so many idle connections, the one used last taken first; whoever needs more at once opens them."""
+"""The connection used last is taken first; whoever needs more than there are at once opens them."""
+
+_IDLE_SQLITE, _IDLE_POSTGRES = 2, 32
+"""Idle connections kept at most: each of SQLite's holds all definitions, pages and statements, some 3 MB."""
 
 
 def url_of(config: Config) -> URL:
@@ -61,7 +63,7 @@ def _sqlite_engine(url: URL) -> Engine:
         msg = f"SQLITE_DB_PATH: {path} {fault}; name a file in a folder you may write to"
         raise ConfigError([msg])
     patience = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "cached_statements": 32}
-    engine = create_engine(url, connect_args=patience, **_OPTIONS)
+    engine = create_engine(url, connect_args=patience, pool_size=_IDLE_SQLITE, **_OPTIONS)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -133,7 +135,8 @@ def _begin_sqlite(conn: Connection) -> None:
 def _postgres_engine(url: URL) -> Engine:
     # There is no column of that type, and to ask for it would cost every run a statement. Records are sent in the
     # bytes they came in, whatever encoding the database has of its own.
-    engine = create_engine(url, use_native_hstore=False, connect_args={"client_encoding": "utf8"}, **_OPTIONS)
+    settings = {"client_encoding": "utf8"}
+    engine = create_engine(url, use_native_hstore=False, connect_args=settings, pool_size=_IDLE_POSTGRES, **_OPTIONS)
     event.listen(engine, "checkin", _note_idle)
     event.listen(engine, "checkout", partial(_ping_idle, engine.dialect))
     return engine

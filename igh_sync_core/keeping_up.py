@@ -103,7 +103,6 @@ def _want_everything(stage: Stage) -> None:
         closure.ask_missing_again(stage.conn, stage.table.spec)
         state.last_timestamp = stage.table.run.organisation.server_time
         state.next_link = state.read_kind = None
-        stage.end()
 
 
 def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> None:
@@ -127,8 +126,6 @@ def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> Non
         if is_last and feed.kind is not FeedKind.RECENT:
             state.delta_link, state.delta_link_time = fetched.page.delta_link, table.server_time(fetched)
         stage.count(state, Counts(closed=closed), now)
-        if is_last:
-            stage.end()
 
 
 def _start(stage: Stage, state: SyncState, feed: Feed, fetched: Fetched) -> None:
@@ -187,6 +184,6 @@ def _after_refusal(stage: Stage, feed: Feed, exc: RequestRejected) -> Feed:
     if feed.kind is FeedKind.KEYS:
         table.is_tracked = False
         table.remark(f"change tracking was refused ({why}); deletions are found by reconcile runs alone")
-        with table.run.database.apart(stage.conn):
-            return _untracked_feed(stage.conn, table)
+        with stage.reading() as conn:
+            return _untracked_feed(conn, table)
     return Feed(FeedKind.BY_ID, reason=f"the query by modifiedon was refused ({why})")

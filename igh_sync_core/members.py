@@ -112,16 +112,14 @@ class RelatedTable:
 
 
 class Stage:
-    """A related table with a connection of its own, from when it first needs one.
+    """A related table with a connection of its own whenever it needs one.
 
     Attributes:
         table: The table.
-        end: Says that nothing follows the transaction under way.
     """
 
     def __init__(self, table: RelatedTable, lease: Lease) -> None:
-        self.table, self.end = table, lease.end
-        self._lease = lease
+        self.table, self._lease = table, lease
 
     @property
     def conn(self) -> Connection:
@@ -131,7 +129,11 @@ class Stage:
     @cached_property
     def history(self) -> History:
         """The versions of the table."""
-        return History(self.table.run.database, self.conn, self.table.tables, fresh=self.table.state.fresh)
+        return History(self.table.run.database, self._lease, self.table.tables, fresh=self.table.state.fresh)
+
+    def reading(self) -> contextlib.AbstractContextManager[Connection]:
+        """A transaction that only reads, and waits for no writer."""
+        return self._lease.reading()
 
     @contextlib.contextmanager
     def committing(self) -> Iterator[SyncState]:

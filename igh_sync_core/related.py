@@ -160,8 +160,8 @@ def _wanted(stage: Stage) -> Iterator[str]:
     """Every listed id, a part of the list at a time; what is settled meanwhile lies behind."""
     last = ""
     while True:
-        with stage.table.run.database.apart(stage.conn):
-            ids = closure.wanted_ids(stage.conn, stage.table.spec, after=last)
+        with stage.reading() as conn:
+            ids = closure.wanted_ids(conn, stage.table.spec, after=last)
         if not ids:
             return
         yield from ids

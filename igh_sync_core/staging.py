@@ -6,11 +6,11 @@ Everything here runs inside the caller's transaction.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, select
+from sqlalchemy import ColumnElement, Table, select
 from sqlalchemy.exc import DataError
 
 from igh_sync_core.batch import Batch
-from igh_sync_core.database import Database
+from igh_sync_core.database import Database, Line
 from igh_sync_core.refusals import named
 from igh_sync_core.tables import EntityTables
 
@@ -29,21 +29,21 @@ class Staging:
 
     Args:
         database: Where they are kept.
-        conn: A connection that nobody else uses.
+        line: Has a connection that nobody else uses.
         tables: The entity's.
     """
 
-    def __init__(self, database: Database, conn: Connection, tables: EntityTables) -> None:
-        self._database, self._conn, self._tables = database, conn, tables
+    def __init__(self, database: Database, line: Line, tables: EntityTables) -> None:
+        self._database, self._line, self._tables = database, line, tables
 
     def empty(self, table: Table) -> None:
         """See that one of the temporary tables is there and empty."""
-        self._database.empty_temporary(self._conn, table)
+        self._database.empty_temporary(self._line.conn, table)
 
     def fill(self, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Replace what one of the temporary tables holds."""
         self.empty(table)
-        self._database.load(self._conn, table, columns, rows)
+        self._database.load(self._line.conn, table, columns, rows)
 
     def load_records(self, table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]], batch: Batch) -> None:
         """Append the records of *batch*, as *rows*, to a table with columns of theirs.
@@ -52,7 +52,7 @@ class Staging:
             DataError: The database refused a value; names record and column.
         """
         try:
-            self._database.load(self._conn, table, names, rows)
+            self._database.load(self._line.conn, table, names, rows)
         except DataError as exc:
             raise named(self._tables.spec, batch.keys, exc) from exc
 
@@ -61,4 +61,4 @@ class Staging:
         table = self._tables.keys
         if anew:
             self.empty(table)
-        self._database.load(self._conn, table, ("key", "version"), keys)
+        self._database.load(self._line.conn, table, ("key", "version"), keys)

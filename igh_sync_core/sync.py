@@ -42,7 +42,7 @@ def sync_entity(run: Run, lease: Lease, spec: TableSpec, plan: Plan, state: Sync
 
     Args:
         run: The run, which holds the database.
-        lease: Its connection; ends with it.
+        lease: Its connections.
         spec: The entity; its tables exist and fit.
         plan: How it is read.
         state: How far it has come.
@@ -78,7 +78,7 @@ class _EntitySync:
 
     @cached_property
     def _history(self) -> History:
-        return History(self._run.database, self._lease.conn, self._tables, fresh=self._state.fresh)
+        return History(self._run.database, self._lease, self._tables, fresh=self._state.fresh)
 
     def run(self) -> None:
         """Do the read that is due, and what must follow it."""
@@ -113,7 +113,6 @@ class _EntitySync:
     def _end(self, conn: Connection, counts: Counts) -> None:
         """Complete the line in ``_sync_log``, in the last transaction of all."""
         checkpoint.log_end(conn, self.report(counts), run_id=self._run.run_id, now=datetime.now(UTC))
-        self._lease.end()
 
     def _reconcile(self) -> None:
         """Compare every key and version number with the source, and repair what differs."""
@@ -184,7 +183,7 @@ class _EntitySync:
             is_first_page = False
 
     def _is_filled(self) -> bool:
-        with self._run.database.apart(self._lease.conn):
+        with self._lease.writing():  # or all that begin at once would open a connection each
             return not self._history.is_empty
 
     def _begun(self, read: Read, fetched: Fetched) -> SyncState:
@@ -247,7 +246,6 @@ class _EntitySync:
         self._advance(state, read, fetched, latest)
         self._state = self.unwritten = state
         self._is_ended = True
-        self._lease.end()
 
     def _is_last(self, page: Page, state: SyncState) -> bool:
         """Whether nothing follows a page any more: no other page, no overlap, no sweep."""

@@ -44,7 +44,7 @@ from igh_sync_core import checkpoint, current, duplicates, picks
 from igh_sync_core.batch import Batch, Values, whole_seconds
 from igh_sync_core.comparison import VOLATILE
 from igh_sync_core.current import Current, Met
-from igh_sync_core.database import Database
+from igh_sync_core.database import Database, Line
 from igh_sync_core.dialect import Instant, given_rows, later_of, one_second_after, second_after, stored_instant
 from igh_sync_core.driver import Prepared, attempt
 from igh_sync_core.report import Counts
@@ -59,24 +59,27 @@ class History:
 
     Args:
         database: Where they are kept.
-        conn: A connection that nobody else uses, inside a transaction; temporary tables are made on it when needed.
+        line: Has a connection that nobody else uses, inside a transaction; temporary tables are made on it when needed.
         tables: The entity's tables, which exist.
         fresh: Columns just added to the table: filled into open rows, making no versions.
 
     Attributes:
-        conn: Where they are written.
         tables: The entity's tables.
         staging: The temporary tables beside them.
     """
 
     def __init__(
-        self, database: Database, conn: Connection, tables: EntityTables, *, fresh: frozenset[str] = frozenset()
+        self, database: Database, line: Line, tables: EntityTables, *, fresh: frozenset[str] = frozenset()
     ) -> None:
-        self._database = database
-        self.conn = conn
+        self._database, self._line = database, line
         self.tables = tables
         self._fresh = fresh & set(tables.column_names)
-        self.staging = Staging(database, conn, tables)
+        self.staging = Staging(database, line, tables)
+
+    @property
+    def conn(self) -> Connection:
+        """Where they are written in the present transaction."""
+        return self._line.conn
 
     @cached_property
     def is_empty(self) -> bool:

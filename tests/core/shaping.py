@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -85,7 +86,8 @@ class Store:
         """One page, its choices noted, its fresh columns filled in."""
         batch = RowCodec(spec, self.database.kind).decode([_raw(one) for one in records])
         with self.database.connection() as conn, self.database.transaction(conn):
-            history = History(self.database, conn, entity_tables(spec), fresh=checkpoint.read(conn, spec).fresh)
+            line, fresh = SimpleNamespace(conn=conn), checkpoint.read(conn, spec).fresh
+            history = History(self.database, line, entity_tables(spec), fresh=fresh)
             Choices(spec, ENGLISH).note(conn, batch, now)
             return (history.write_new if new else history.write)(batch, now)
 

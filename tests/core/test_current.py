@@ -43,7 +43,7 @@ def of_type(loader: Loader, name: str, kind: Kind, *, fresh: bool) -> Loader:
     later = Loader.__new__(Loader)
     later.__dict__.update(loader.__dict__, spec=msgspec.structs.replace(SPEC, columns=columns))
     tables = replace(loader.tables, spec=later.spec)
-    later.history = History(loader.database, loader.conn, tables, fresh=frozenset({name} if fresh else ()))
+    later.history = History(loader.database, loader, tables, fresh=frozenset({name} if fresh else ()))
     later.codec = row_codec(later.spec, loader.database.kind)
     return later
 

@@ -23,7 +23,7 @@ from igh_sync_core import lock
 from igh_sync_core.choices import Choices, optionset_table
 from igh_sync_core.config import Config
 from igh_sync_core.control import SyncSeen
-from igh_sync_core.database import Database
+from igh_sync_core.database import Database, Lease
 from igh_sync_core.errors import DataError, StoreError, StoreUnavailable
 from igh_sync_core.lock import exclusive_run
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
@@ -323,7 +323,7 @@ def test_a_connection_that_met_a_fault_is_not_kept(database: Database) -> None:
         assert len(connections) == 2
 
 
-@pytest.mark.parametrize("count", [1, 49, 50, 51, 1_234])
+@pytest.mark.parametrize("count", [1, 19, 20, 21, 1_234])
 def test_any_number_of_rows_is_loaded_whole(database: Database, count: int) -> None:
     create_control_tables(database)
     with database.writing() as conn:
@@ -356,27 +356,40 @@ def test_to_look_at_a_file_gives_up_no_lock_on_it(tmp_path: Path) -> None:
         assert reader.execute("SELECT count(*) FROM _sync_seen").fetchone() == (10,)
 
 
-def test_a_connection_is_opened_on_demand_and_once(ready: Database) -> None:
+def test_a_lease_has_a_connection_from_when_it_is_needed_to_the_end_of_a_transaction(ready: Database) -> None:
     opened: list[object] = []
     event.listen(ready.engine, "checkout", lambda *_: opened.append(1))
     with ready.lease() as lease:
         assert opened == []
         conn = lease.conn
+        with ready.apart(lease.conn):
+            assert lease.conn is conn
         with lease.writing() as same:
             assert same is conn
-        assert not conn.closed
-    assert (len(opened), conn.closed) == (1, True)
+            ready.load(conn, SEEN, ("entity_name", "key"), some(1))
+        assert (len(opened), conn.closed) == (1, True)
+        with lease.writing() as other:
+            assert other is lease.conn
+            assert other.scalars(select(SEEN.c.key)).all() == [key for _entity, key in some(1)]
+        left = lease.conn
+    assert (len(opened), left.closed) == (3, True)
 
 
-def test_a_lease_that_ends_gives_its_connection_back_with_its_last_transaction(ready: Database) -> None:
-    with ready.lease() as lease:
+def test_a_lease_whose_transaction_fails_writes_nothing_and_keeps_no_connection(ready: Database) -> None:
+    closed: list[object] = []
+    event.listen(ready.engine, "invalidate", lambda *_: closed.append(1))
+
+    def fail(lease: Lease) -> None:
         with lease.writing() as conn:
             ready.load(conn, SEEN, ("entity_name", "key"), some(1))
-            lease.end()
-            assert not conn.closed
-        assert conn.closed
-    with ready.reading() as conn:
-        assert conn.scalars(select(SEEN.c.key)).all() == [key for _entity, key in some(1)]
+            raise ZeroDivisionError
+
+    with ready.keeping_connections():
+        with pytest.raises(ZeroDivisionError), ready.lease() as lease:
+            fail(lease)
+        assert len(closed) == 1
+        with ready.reading() as conn:
+            assert conn.scalars(select(SEEN.c.key)).all() == []
 
 
 @pytest.mark.parametrize("way", ["writing", "leased"])
@@ -388,9 +401,8 @@ def test_who_waits_for_the_turn_to_write_holds_no_connection(tmp_path: Path, way
     event.listen(file.engine, "connect", lambda *_: opened.append(1))
 
     def write(number: int) -> None:
-        with file.lease() as lease, lease.writing() if way == "leased" else file.writing() as conn:
+        with file.lease() as lease, (lease if way == "leased" else file).writing() as conn:
             file.load(conn, SEEN, ("entity_name", "key"), some(50, str(number)))
-            lease.end()
 
     with file.keeping_connections():
         in_threads([lambda number=number: write(number) for number in range(THREADS)])

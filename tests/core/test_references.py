@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ class Store:
     @contextmanager
     def _history(self, spec: TableSpec) -> Iterator[History]:
         with self.database.connection() as conn, self.database.transaction(conn):
-            yield History(self.database, conn, entity_tables(spec))
+            yield History(self.database, SimpleNamespace(conn=conn), entity_tables(spec))
 
     def verify(self, *specs: TableSpec) -> Findings:
         with self.database.transaction(self.conn):

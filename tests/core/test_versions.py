@@ -51,7 +51,7 @@ class Loader:
         self.database, self.conn, self.spec = database, conn, spec
         self.tables = entity_tables(spec)
         with database.transaction(conn):
-            self.history = History(database, conn, self.tables)
+            self.history = History(database, self, self.tables)
         self.codec = RowCodec(spec, database.kind)
 
     def write(self, *records: Raw, now: datetime = NOON, new: bool = False) -> Counts:

@@ -8,9 +8,8 @@ from sqlalchemy import ColumnElement, Connection, Select, exists, select
 
 from igh_sync_core.client import Channel
 from igh_sync_core.driver import Prepared
-from igh_sync_core.keys import parse_keys
 from igh_sync_core.model import TableSpec
-from igh_sync_core.odata import entity_url
+from igh_sync_core.odata import Page, entity_url
 from igh_sync_core.tables import EntityTables
 
 DIFFERENT_KEYS = 20_000
@@ -50,7 +49,7 @@ class Differences:
         return f"reconciled: {updates} missed updates, {inserts} missed inserts, {self.deletions} missed deletions"
 
 
-def pages(channel: Channel, spec: TableSpec, api_root: str) -> Iterator[list[tuple[str, int | None]]]:
+def pages(channel: Channel, spec: TableSpec, api_root: str) -> Iterator[Page]:
     """Every key the source has with its version number, a page at a time; complete when it ends by itself.
 
     Raises:
@@ -58,7 +57,7 @@ def pages(channel: Channel, spec: TableSpec, api_root: str) -> Iterator[list[tup
     """
     url = entity_url(api_root, spec.entity_set, select=(spec.key, "versionnumber"))
     for fetched in channel.pages(url, annotations=False):
-        yield parse_keys(spec, fetched.page).versions
+        yield fetched.page
 
 
 def is_met(tables: EntityTables) -> ColumnElement[bool]:

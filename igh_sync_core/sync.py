@@ -22,6 +22,7 @@ from igh_sync_core.current import Met
 from igh_sync_core.database import Lease
 from igh_sync_core.errors import RequestRejected
 from igh_sync_core.fallbacks import Way, after_refusal
+from igh_sync_core.keys import parse_keys
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import Page, id_batches
@@ -120,9 +121,9 @@ class _EntitySync:
             reason = "reconciled whole"
             self._execute(strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=reason))
             return
-        for at, pairs in enumerate(sweep.pages(self._keys_channel, self._spec, self._root)):
-            with self._run.database.apart(self._lease.conn):
-                self._history.staging.list_keys(pairs, anew=at == 0)
+        for at, page in enumerate(sweep.pages(self._keys_channel, self._spec, self._root)):
+            with WORKBENCH, self._run.database.apart(self._lease.conn):
+                self._history.staging.list_keys(parse_keys(self._spec, page).versions, anew=at == 0)
         found = self._settle_sweep()
         if found.is_too_many:
             whole = strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=found.summary())

@@ -20,6 +20,7 @@ from dlt.sources.rest_api import rest_api_source  # type: ignore[import-not-foun
 from .worker import serve
 
 PAGE_SIZE_ROWS = 5_000
+PATIENCE_S = 600
 LABELS = "--labels"
 
 
@@ -30,7 +31,8 @@ def sync(_workload: str) -> dict[str, int]:
     pipeline = dlt.pipeline(
         pipeline_name="dataverse",
         pipelines_dir=str(folder / "pipelines"),
-        destination=sqlalchemy(f"sqlite:///{os.environ['SQLITE_DB_PATH']}"),
+        # Its loaders write side by side; with the driver's own patience of 5 seconds, large loads ended with an error.
+        destination=sqlalchemy(f"sqlite:///{os.environ['SQLITE_DB_PATH']}?timeout={PATIENCE_S}"),
         dataset_name="main",
     )
     pipeline.run(_source(os.environ["DATAVERSE_API_URL"], names, with_labels=bool(wishes)))

@@ -75,9 +75,10 @@ def _to_floor(results: Results) -> Iterator[Ratio]:
 def _to_dlt(results: Results) -> Iterator[Ratio]:
     """In rows per second, since dlt is not asked for the related entities."""
     for name, what in ((DLT, "dlt's"), (DLT_LABELS, "dlt's of the same pages")):
-        rates = {outcome.case: measured.rows_per_s for outcome in results.of(name) if (measured := outcome.of(FIRST))}
+        firsts = {_where(outcome.case): outcome.of(FIRST) for outcome in results.of(name)}
+        rates = {where: measured.rows_per_s for where, measured in firsts.items() if measured}
         for outcome in results.of(OURS):
-            ours, theirs = outcome.of(FIRST), rates.get(_as(outcome.case, name))
+            ours, theirs = outcome.of(FIRST), rates.get(_where(outcome.case))
             if ours and theirs:
                 claim = f"rows per second of the first load / {what}"
                 yield Ratio(claim, _where(outcome.case), ours.rows_per_s / theirs, FIRST_TO_DLT, is_floor=True)

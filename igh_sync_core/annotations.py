@@ -59,7 +59,7 @@ def refused(hinted: Iterable[str], sets: Iterable[OptionSet]) -> list[str]:
     return sorted(name for name in hinted if name not in accepted)
 
 
-def labels_in(spec: TableSpec, records: Sequence[str]) -> dict[tuple[str, int], str]:
+def labels_in(spec: TableSpec, records: Sequence[Raw]) -> dict[tuple[str, int], str]:
     """Labels by field and code, from the annotations of records.
 
     A multi-select's labels are taken only where they can be told apart: as many as there are codes.

@@ -80,7 +80,7 @@ def _state(name: str, line: Sequence[Any] | None) -> SyncState | StoreError:
 def _legible(what: str) -> Iterator[None]:
     try:
         yield
-    except ValueError as exc:
+    except (ValueError, TypeError) as exc:
         msg = f"{what} in _sync_state cannot be read: {exc}"
         raise StoreError(msg) from exc
 

@@ -205,21 +205,23 @@ class Lease:
     def writing(self) -> Iterator[Connection]:
         """Commit everything written inside, or nothing of it (law 1)."""
         # The turn first, and all of it: the next writer takes the connection of the one before.
-        with self._database.turn():
-            with self._database.transaction(self.conn):
-                yield self.conn
-            self._give_back()
+        with self._database.turn(), self._given_back() as conn, self._database.transaction(conn):
+            yield conn
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """Only read, and wait for no writer."""
-        with self._database.apart(self.conn):
-            yield self.conn
-        self._give_back()
+        with self._given_back() as conn, self._database.apart(conn):
+            yield conn
 
-    def _give_back(self) -> None:
-        self._conn = None
-        self._stack.close()
+    @contextlib.contextmanager
+    def _given_back(self) -> Iterator[Connection]:
+        conn = self.conn
+        try:
+            with self._stack.pop_all():
+                yield conn
+        finally:
+            self._conn = None
 
 
 @Prepared

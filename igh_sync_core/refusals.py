@@ -10,7 +10,7 @@ from sqlalchemy.exc import DataError
 from igh_sync_core import errors
 from igh_sync_core.model import TableSpec
 
-_PLACE = re.compile(r"COPY .*, line (\d+)(?:, column (\w+))?")
+_PLACE = re.compile(r"^COPY .*?, line (\d+)(?:, column (\w+))?", re.MULTILINE)
 _BYTES = re.compile(r" with byte sequence(?: 0x[0-9a-f]{2})+")
 
 
@@ -31,8 +31,7 @@ def named(spec: TableSpec, keys: Sequence[Any], refusal: DataError) -> Exception
         return refusal
     who = f"{spec.logical_name} {keys[int(place[1]) - 1]}"
     what = _BYTES.sub("", (refusal.orig.diag.message_primary or "").partition(":")[0])
-    if (
-        place[2] is None
-    ):  # a character that the database's own encoding has not is met before the columns are told apart
+    if place[2] is None:
+        # A character that the database's own encoding lacks is met before the columns are told apart.
         return errors.DataError(f"{who}: the database cannot hold the record: {what}")
     return errors.DataError(f"{who}: column `{place[2]}` cannot hold the value received: {what}")

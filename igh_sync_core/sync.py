@@ -184,7 +184,8 @@ class _EntitySync:
             is_first_page = False
 
     def _is_filled(self) -> bool:
-        with self._lease.writing():  # or all that begin at once would open a connection each
+        # In turn, or all that begin at once would open a connection each.
+        with self._run.database.turn(), self._lease.reading():
             return not self._history.is_empty
 
     def _begun(self, read: Read, fetched: Fetched) -> SyncState:

@@ -55,7 +55,7 @@ from igh_sync_core.tables import CLOSING, EntityTables, closing_given, renewing
 
 
 class History:
-    """The versions of one entity, over one connection.
+    """The versions of one entity.
 
     Args:
         database: Where they are kept.

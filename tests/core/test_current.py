@@ -1,6 +1,7 @@
 """A page laid beside what is stored: what counts as the same, as refreshed, and as changed."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -203,6 +204,24 @@ def test_a_page_is_looked_up_in_parts(load: Loader, monkeypatch: pytest.MonkeyPa
     assert counts == Counts(added=1, updated=2, unchanged=4)
     opened = [(str(key), name) for key, name, _start, end, _why in load.versions("sampleid", "name") if end is None]
     assert sorted(opened) == list(zip(keys, names, strict=True))
+
+
+def test_keys_are_looked_up_by_the_index_of_open_rows(load: Loader) -> None:
+    if load.database.is_postgres:
+        pytest.skip("PostgreSQL goes through a table so small")
+    load.write(record(A, name="a"), record(B, name="b"))
+    load.delete(B, now=at(1))
+    asked: list[str] = []
+    driver: sqlite3.Connection = load.conn.connection.dbapi_connection
+    driver.set_trace_callback(asked.append)
+    load.write(record(A, name="c"), record(B, name="b"), now=at(2))
+    driver.set_trace_callback(None)
+
+    lookups = [text for text in asked if text.startswith("SELECT") and "json_each" in text]
+    plans = [row[3] for text in lookups for row in driver.execute(f"EXPLAIN QUERY PLAN {text}")]
+    assert len(lookups) == 2
+    assert [plan for plan in plans if plan.startswith("SEARCH samples")]
+    assert not [plan for plan in plans if plan.startswith("SCAN samples")]
 
 
 def with_length(name: str, length: int, kind: Kind = Kind.STRING) -> TableSpec:

@@ -212,6 +212,13 @@ def test_a_postgresql_database_of_another_encoding_keeps_what_it_can(latin_postg
     assert (name, document["note"]) == ("Z\u00fcrich", "Z\u00fcrich")
 
 
+def test_a_refused_record_is_named_whatever_it_says(postgres: dict[str, str]) -> None:
+    with loading(Database(Config("https://org.crm.dynamics.com", "", "", "", **postgres))) as loader:
+        odd = Raw(f'{{"sampleid":"{A}","note":"12 High Street, line 99, column name","size":1e200000}}'.encode())
+        with pytest.raises(DataError, match=f"sample {A}: column `json_response` cannot hold the value received"):
+            loader.write(record(A.replace("1", "2")), odd, new=True)
+
+
 def test_entities_that_share_a_field_do_not_wait_for_each_other_in_a_ring(ready: Database) -> None:
     fields = ("kind", "mood")
     specs = [shared(f"entity{number}", fields[:: 1 if number % 2 else -1]) for number in range(THREADS)]

@@ -110,8 +110,9 @@ def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> Non
     table, now = stage.table, stage.table.sync_time(fetched)
     keys = parse_keys(table.spec, fetched.page)
     is_last = fetched.page.next_link is None
-    has_news = keys.versions or keys.deleted or not (is_first and is_last)
-    with stage.committing() if has_news or feed.kind is not FeedKind.CHANGES else stage.leaving() as state:
+    is_quiet = feed.kind is FeedKind.CHANGES and is_first and is_last and not (keys.versions or keys.deleted)
+    # Of a quiet feed there is nothing to write but how far it has come.
+    with stage.leaving() if is_quiet else stage.committing() as state:
         if is_first:
             _start(stage, state, feed, fetched)
         if keys.versions:

@@ -6,7 +6,6 @@ Source: https://learn.microsoft.com/power-apps/developer/data-platform/use-singl
 """
 
 import re
-import time
 from collections.abc import Callable, Generator
 from functools import partial
 from http import HTTPStatus
@@ -39,9 +38,6 @@ LOGIN_HOSTS = frozenset(
     }
 )
 """Hosts of Microsoft's clouds that may be sent the secret on a challenge's word alone."""
-
-_ASK_EVERY_S = 30.0
-"""MSAL takes longer to look a token up than to say that it is still the same; it renews one minutes before its end."""
 
 _NO_TENANTS = {"common", "organizations", "consumers"}
 _PASSING_ERRORS = {"temporarily_unavailable", "server_error", "service_unavailable"}
@@ -76,7 +72,6 @@ class DataverseAuth(httpx.Auth):
         self._http = http
         self._lock = Lock()
         self._app: msal.ConfidentialClientApplication | None = None
-        self._known, self._ask_again_at = "", 0.0
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Send with a token, and after a 401 once more with a new one.
@@ -99,17 +94,12 @@ class DataverseAuth(httpx.Auth):
     def _token(self, *, refused: str = "") -> str:
         """The token in use; a new one if that is the refused one, which another thread may have replaced already."""
         with self._lock:
-            if self._known == refused or time.time() >= self._ask_again_at:
-                self._known = self._ask(refused)
-            return self._known
-
-    def _ask(self, refused: str) -> str:
-        self._app = self._app or self._open()
-        token = self._acquire(self._app)
-        if token == refused:
-            self._app.remove_tokens_for_client()
+            self._app = self._app or self._open()
             token = self._acquire(self._app)
-        return token
+            if token == refused:
+                self._app.remove_tokens_for_client()
+                token = self._acquire(self._app)
+            return token
 
     def _acquire(self, app: msal.ConfidentialClientApplication) -> str:
         try:
@@ -117,7 +107,6 @@ class DataverseAuth(httpx.Auth):
         except ValueError as exc:
             raise self._refusal(str(exc), error="unusable answer") from exc
         if token := result.get("access_token"):
-            self._ask_again_at = time.time() + min(_ASK_EVERY_S, float(result.get("expires_in", 0)) / 10)
             return str(token)
         raise self._refusal(str(result.get("error_description", "")), error=str(result.get("error", "")))
 

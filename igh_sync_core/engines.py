@@ -60,7 +60,7 @@ def open_engine(config: Config) -> Engine:
 def _sqlite_engine(url: URL) -> Engine:
     path = Path(url.database or "")
     if fault := _why_unwritable(path):
-        msg = f"SQLITE_DB_PATH: {path} {fault}; name a file in a folder you may write to"
+        msg = f"SQLITE_DB_PATH: {path} {fault}; name another file, in a folder you may write to"
         raise ConfigError([msg])
     patience = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "cached_statements": 32}
     engine = create_engine(url, connect_args=patience, pool_size=_IDLE_SQLITE, **_OPTIONS)

@@ -23,35 +23,21 @@ from functools import cached_property
 from itertools import repeat
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    FromClause,
-    Insert,
-    Select,
-    Update,
-    bindparam,
-    func,
-    insert,
-    literal,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Select, Update, or_, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
-from igh_sync_core import checkpoint, current, duplicates, picks
+from igh_sync_core import checkpoint, current, duplicates, endings, picks
 from igh_sync_core.batch import Batch, Values, whole_seconds
 from igh_sync_core.comparison import VOLATILE
 from igh_sync_core.current import Current, Met
 from igh_sync_core.database import Database, Line
-from igh_sync_core.dialect import Instant, given_rows, later_of, one_second_after, second_after, stored_instant
+from igh_sync_core.dialect import given_rows, second_after, stored_instant
 from igh_sync_core.driver import Prepared, attempt
 from igh_sync_core.report import Counts
 from igh_sync_core.room import make_room
 from igh_sync_core.rows import row_codec
 from igh_sync_core.staging import Condition, Staging, is_listed
-from igh_sync_core.tables import CLOSING, EntityTables, closing_given, renewing
+from igh_sync_core.tables import CLOSING, EntityTables, renewing
 
 
 class History:
@@ -172,7 +158,7 @@ class History:
         self.staging.empty(tables.closing)
         about = (presence, tables if self._may_be_doubled else tables.pattern, self._may_be_doubled)
         given = {"stamp": now, "of": tables.spec.entity_set}
-        if count := _mark_absent.execute(self.conn, about, places=tables.places, **given):
+        if count := endings.mark_absent.execute(self.conn, about, places=tables.places, **given):
             self._close_marked()
         return count
 
@@ -221,13 +207,13 @@ class History:
         elif rows:
             kind = self._database.kind
             given = given_rows(kind, str(self.tables.closing.name), CLOSING, rows)
-            _close_given.execute(self.conn, (kind, self.tables.pattern), places=self.tables.places, **given)
+            endings.close_given.execute(self.conn, (kind, self.tables.pattern), places=self.tables.places, **given)
             picks.close_given(self.conn, self.tables, given)
 
     def _close_marked(self) -> None:
         if self._may_be_doubled:
             duplicates.close_older(self.conn, self.tables, select(self.tables.closing.c.key))
-        _close_listed.execute(self.conn, self.tables.pattern, places=self.tables.places)
+        endings.close_listed.execute(self.conn, self.tables.pattern, places=self.tables.places)
         picks.close_marked(self.conn, self.tables)
 
     def _refresh(self, batch: Batch, before: Sequence[Current]) -> None:
@@ -260,38 +246,8 @@ def _renewed(tables: EntityTables, fresh: frozenset[str]) -> tuple[str, ...]:
 
 
 @Prepared
-def _mark_absent(about: tuple[Condition, EntityTables, bool]) -> Insert:
-    presence, tables, may_be_doubled = about
-    main = tables.main
-    is_current: list[ColumnElement[bool]] = [main.c.valid_to.is_(None)]
-    if may_be_doubled:  # then the newest of them
-        is_current.append(~duplicates.is_superseded(tables))
-    stamp = bindparam("stamp", type_=Instant())
-    boundary = func.coalesce(later_of(stamp, one_second_after(main.c.valid_from)), stamp)
-    absent = select(main.c.row_id, main.c[tables.spec.key], boundary, literal("absent"))
-    return insert(tables.closing).from_select(CLOSING, absent.where(*is_current, ~presence(tables)))
-
-
-@Prepared
 def _any_version(tables: EntityTables) -> Select[Any]:
     return select(tables.main.c.row_id).limit(1)
-
-
-@Prepared
-def _close_listed(tables: EntityTables) -> Update:
-    return _ending(tables, tables.closing)
-
-
-@Prepared
-def _close_given(about: tuple[str, EntityTables]) -> Update:
-    engine, tables = about
-    return _ending(tables, closing_given(engine, tables))
-
-
-def _ending(tables: EntityTables, closing: FromClause) -> Update:
-    main = tables.main
-    ends = {"valid_to": closing.c.boundary, "closed_reason": closing.c.reason}
-    return update(main).where(main.c.row_id == closing.c.row_id).values(ends)
 
 
 @Prepared

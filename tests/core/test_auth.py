@@ -4,7 +4,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
-from typing import Any
 
 import httpx
 import msal
@@ -152,26 +151,6 @@ class TestTokens:
                 http.get(f"{ROOT}WhoAmI", auth=auth)
 
         assert seen == ["Bearer token-1", "Bearer token-1", "Bearer token-2"]
-
-    @pytest.mark.parametrize(("lives_s", "asked"), [(3_600, 2), (20, 4)])
-    def test_msal_is_not_asked_before_each_request(
-        self, monkeypatch: pytest.MonkeyPatch, lives_s: int, asked: int
-    ) -> None:
-        real, answers = msal.ConfidentialClientApplication.acquire_token_for_client, []
-
-        def answer(app: msal.ConfidentialClientApplication, **options: Any) -> dict[str, Any]:
-            answers.append(real(app, **options) | {"expires_in": lives_s})
-            return answers[-1]
-
-        monkeypatch.setattr(msal.ConfidentialClientApplication, "acquire_token_for_client", answer)
-        start = time.time()
-        with http_for(Entra()) as http:
-            auth = DataverseAuth(config(), http)
-            for passed_s in (0, 1, 3, 6, 29, 30.5):
-                monkeypatch.setattr(time, "time", lambda passed_s=passed_s: start + passed_s)
-                http.get(f"{ROOT}WhoAmI", auth=auth)
-
-        assert len(answers) == asked
 
     @pytest.mark.parametrize(
         "url", ["https://evil.example/api/data/v9.2/x", "http://org.crm.dynamics.com/", f"{ORG}:8443/"]

@@ -272,5 +272,5 @@ def test_a_file_of_another_encoding_is_one_clear_error(tmp_path: Path) -> None:
         conn.execute("create table somebody_elses (id integer)")
     config = Config("https://org.crm.dynamics.com", "id", "secret", "", sqlite_db_path=str(other))
 
-    with pytest.raises(errors.ConfigError, match="UTF-16le instead of UTF-8; name a file"):
+    with pytest.raises(errors.ConfigError, match="UTF-16le instead of UTF-8; name another file"):
         Database(config)

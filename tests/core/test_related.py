@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from copies import Copy
 from graphs import FILTERED, SELECTION, Graph, Node, from_picks, key_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
+from sqlalchemy.pool import Pool
 
 from igh_sync_core import checkpoint
 from igh_sync_core.control import SyncState
@@ -105,6 +107,36 @@ def test_no_number_of_rounds_cuts_a_chain_off(tmp_path: Path) -> None:
     synced(copy)
 
     assert {(table, key) for table, keys in members(copy).items() for key in keys} == set(nodes)
+
+
+def test_no_connection_is_held_while_the_source_is_asked(
+    database_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("igh_sync_core.related.TABLES_AT_ONCE", 1)  # or one table writes while another asks
+    graph, nodes = chain(6)
+    copy = copy_of(graph, database_settings)
+    held: set[object] = set()
+    at_requests: list[int] = []
+    answer = copy.sandbox.handle
+
+    def watched(request: httpx.Request) -> httpx.Response:
+        at_requests.append(len(held))
+        return answer(request)
+
+    monkeypatch.setattr(copy.sandbox, "handle", watched)
+    watches = {"checkout": lambda _, record, __: held.add(record), "checkin": lambda _, record: held.discard(record)}
+    for name, watch in watches.items():
+        event.listen(Pool, name, watch)
+    try:
+        synced(copy, concurrency=1)
+        synced(copy, concurrency=1)
+    finally:
+        for name, watch in watches.items():
+            event.remove(Pool, name, watch)
+
+    assert {(table, key) for table, keys in members(copy).items() for key in keys} == set(nodes)
+    assert len(at_requests) > 30
+    assert set(at_requests) == {0}
 
 
 def small() -> Graph:

@@ -35,6 +35,8 @@ _OPTIONS: dict[str, Any] = {
 }
 """The connection used last is taken first; whoever needs more than there are at once opens them."""
 
+_OTHER_FILE = "name another file, in a folder you may write to"
+
 _IDLE_SQLITE, _IDLE_POSTGRES = 2, 32
 """Idle connections kept at most: each of SQLite's holds all definitions, pages and statements, some 3 MB."""
 
@@ -60,10 +62,11 @@ def open_engine(config: Config) -> Engine:
 def _sqlite_engine(url: URL) -> Engine:
     path = Path(url.database or "")
     if fault := _why_unwritable(path):
-        msg = f"SQLITE_DB_PATH: {path} {fault}; name another file, in a folder you may write to"
+        msg = f"SQLITE_DB_PATH: {path} {fault}; {_OTHER_FILE}"
         raise ConfigError([msg])
     patience = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "cached_statements": 32}
     engine = create_engine(url, connect_args=patience, pool_size=_IDLE_SQLITE, **_OPTIONS)
+    event.listen(engine, "connect", partial(refuse_other_encodings, path))
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -94,12 +97,23 @@ def _why_unusable(path: Path) -> str:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=0)) as connection:
             connection.execute("PRAGMA schema_version")
-            encoding: str = connection.execute("PRAGMA encoding").fetchone()[0]
     except sqlite3.Error as exc:
         is_foreign = getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
         return "is no SQLite database, or a damaged one" if is_foreign else ""
-    # Records are stored in the bytes they came in.
-    return "" if encoding == "UTF-8" else f"keeps its texts in {encoding} instead of UTF-8"
+    return ""
+
+
+def refuse_other_encodings(path: Path, connection: sqlite3.Connection, _record: object) -> None:
+    """See that a file just opened keeps its texts as records come, in UTF-8.
+
+    To tell, SQLite reads all definitions, which a connection that is used must have read anyway.
+
+    Raises:
+        ConfigError: It does not; nothing is written.
+    """
+    if (encoding := connection.execute("PRAGMA encoding").fetchone()[0]) != "UTF-8":
+        msg = f"SQLITE_DB_PATH: {path} keeps its texts in {encoding} instead of UTF-8; {_OTHER_FILE}"
+        raise ConfigError([msg])
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

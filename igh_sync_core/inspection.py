@@ -6,6 +6,7 @@ Works on a database that does not exist yet, on one in use, and on one made by n
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from igh_sync_core.database import Database
 from igh_sync_core.discovery import Hints
 from igh_sync_core.drift import Verdict
 from igh_sync_core.driver import store_errors
+from igh_sync_core.engines import refuse_other_encodings
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import RequestRejected
 from igh_sync_core.estimate import count_records
@@ -184,7 +186,7 @@ def reading(config: Config) -> Iterator[Connection]:
     Raises:
         StoreUnavailable: The database cannot be reached, or is locked.
         StoreError: It refused a statement, or its file is damaged.
-        ConfigError: The file is none of SQLite's, or lies where none can be written.
+        ConfigError: The file is none of SQLite's, keeps its texts in UTF-16, or lies where none can be written.
     """
     path = Path(config.sqlite_db_path or "dataverse.db").expanduser()
     if config.get_db_type() == "postgresql":
@@ -206,10 +208,9 @@ def _looking_engine(path: Path) -> Engine:
     Where a killed run left a log beside the file, closing it would move the log's pages into it; a connection opened
     for reading alone does not, but it leaves a log behind where there is none.
     """
-    if Path(f"{path}-wal").exists():
-        return create_engine(
-            f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", poolclass=NullPool, hide_parameters=True
-        )
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, hide_parameters=True)
+    has_log = Path(f"{path}-wal").exists()
+    url = f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true" if has_log else f"sqlite:///{path}"
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True)
     event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
+    event.listen(engine, "connect", partial(refuse_other_encodings, path))
     return engine

@@ -68,6 +68,5 @@ def _widen(conn: Connection, tables: EntityTables, names: list[str], stored: Sto
     for name in names:
         conn.execute(WidenColumn(tables.main.c[name], Text()))
     if shape and shown:
-        queries = views.definitions(tables.spec, shape.language)
-        for name, query in zip(shape.views, queries, strict=True):
-            conn.execute(views.CreateView(name, query))
+        for statement in views.creation(tables.spec, shape.views, shape.language):
+            conn.execute(statement)

@@ -144,8 +144,8 @@ def outline(stored: Stored, specs: Sequence[TableSpec], *, language: int) -> Ite
     own_views = {name for shape in stored.shapes.values() for name in shape.views}
     wanted = {str(entity_tables(spec).main.name) for spec in specs}
     taken = frozenset(present | (stored.views - own_views) | wanted)
-    # A table may need the name of another entity's view, so those make way before any table is made.
-    homeless = {name for name in own_views if name in wanted}
+    # A table may need the name of another entity's view, so both of its views make way before any table is made.
+    homeless = [name for shape in stored.shapes.values() if wanted.intersection(shape.views) for name in shape.views]
     for spec in specs:
         yield _outline_one(stored, spec, _Surroundings(present, taken, homeless, language))
 
@@ -156,7 +156,7 @@ class _Surroundings:
 
     present: set[str]
     taken: frozenset[str]
-    homeless: set[str]
+    homeless: list[str]
     language: int
 
 
@@ -166,7 +166,7 @@ def _outline_one(stored: Stored, spec: TableSpec, around: _Surroundings) -> Work
     is_new = name not in stored.columns
     # What is remembered of a table that is gone says nothing of the one to be made, but where its views are.
     before = stored.shapes.get(name)
-    making_way = [views.DropView(view) for view in sorted(around.homeless)]
+    making_way = [views.DropView(view) for view in around.homeless]
     around.homeless.clear()
     creating = list(_missing_tables(spec, around.present))
     altering = [] if is_new else list(_alterations(stored, tables))
@@ -235,8 +235,7 @@ def _viewing(
     if is_same and not is_altered and stored.views.issuperset(after.views):
         return
     yield from (views.DropView(name) for name in old)
-    queries = views.definitions(spec, after.language)
-    yield from (views.CreateView(name, query) for name, query in zip(after.views, queries, strict=True))
+    yield from views.creation(spec, after.views, after.language)
 
 
 def _execute(conn: Connection, work: Work) -> str:

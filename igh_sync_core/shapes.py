@@ -34,7 +34,7 @@ class Shape(Struct, frozen=True):
         kinds: Kind of every column that metadata ever declared for it.
         gone: Of those, the columns no longer declared.
         options: Kind of option set of the columns that hold choices.
-        views: Names of its views: current rows first, then all versions; empty where none could be made.
+        views: Names of its views: current rows, then all versions, which those are of; empty where none could be made.
         views_digest: Fingerprint of what the views show.
         language: LCID of the labels in them.
     """

@@ -1,4 +1,4 @@
-"""Views for people: ``{table}_current`` and ``{table}_history``.
+"""Views for people: ``{table}_history``, and ``{table}_current``, which is what of it holds now.
 
 Each choice stands beside its label in the organisation's base language, each lookup beside the table it points at;
 a multi-select shows all its codes (``2,3``) and all its labels (``A; B``). A code whose option was removed keeps its
@@ -6,11 +6,12 @@ last label, one that never had a label shows its number. The record's JSON is le
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Integer, Select, Table, Text, case, cast, literal, select
+from sqlalchemy import ColumnElement, FromClause, Integer, Select, Text, case, cast, column, literal, select, table
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
@@ -109,18 +110,24 @@ def names(spec: TableSpec, taken: Collection[str]) -> tuple[str, str]:
     return _free(f"{spec.entity_set}_current", folded), _free(f"{spec.entity_set}_history", folded)
 
 
-def definitions(spec: TableSpec, language: int) -> tuple[Select[Any], Select[Any]]:
-    """What both views show: the current rows, and every version.
+def creation(spec: TableSpec, names: Sequence[str], language: int) -> Iterator[CreateView]:
+    """The statements that make both views, the history first.
+
+    The current view is built on it: spelled out twice, the views of wide tables would be most of what SQLite reads
+    whenever a connection is opened.
 
     Args:
         spec: The entity.
+        names: Of the current view and of the history, see :func:`names`.
         language: LCID of the labels; any other language stands in where an option has none.
     """
-    main = entity_tables(spec).main
-    columns = list(_columns(spec, language))
-    current = select(*columns, main.c.sync_time, main.c.valid_from).where(main.c.valid_to.is_(None))
-    times = (main.c.sync_time, main.c.valid_from, main.c.valid_to, main.c.closed_reason)
-    return current, select(main.c.row_id, *columns, *times)
+    current, history = names
+    rows = entity_tables(spec).main.alias("r")
+    columns = list(_columns(spec, rows, language))
+    times = (rows.c.sync_time, rows.c.valid_from)
+    yield CreateView(history, select(rows.c.row_id, *columns, *times, rows.c.valid_to, rows.c.closed_reason))
+    shown: list[ColumnElement[Any]] = [column(one.name) for one in (*columns, *times)]
+    yield CreateView(current, select(*shown).select_from(table(history)).where(column("valid_to").is_(None)))
 
 
 def digest(spec: TableSpec, language: int) -> str:
@@ -128,71 +135,63 @@ def digest(spec: TableSpec, language: int) -> str:
     return hashlib.sha256(msgspec.json.encode((_FORM, spec, language))).hexdigest()[:16]
 
 
-def _columns(spec: TableSpec, language: int) -> Iterator[ColumnElement[Any]]:
-    """Every declared column in its order, with what belongs beside it."""
+def _columns(spec: TableSpec, rows: FromClause, language: int) -> Iterator[ColumnElement[Any]]:
+    """Every declared column of the versions in *rows* in its order, with what belongs beside it."""
     tables = entity_tables(spec)
     lookups = {lookup.column: lookup for lookup in spec.lookups}
     taken = {name.casefold() for name in tables.main.c.keys()}  # noqa: SIM118 - a collection of columns
-    for column in spec.columns:
-        if column.kind is Kind.COMPLEX:
+    for one in spec.columns:
+        if one.kind is Kind.COMPLEX:
             continue  # an object, kept as JSON, which is for programs
-        beside = _beside(tables, column, lookups.get(column.name), language)
-        if column.option is OptionKind.MULTISELECT:
-            yield _all_codes(tables, column.name).label(identifier(column.name))
+        own = lookups.get(one.name)
+        if one.option is OptionKind.MULTISELECT:
+            yield _joined(tables, rows, one.name, _as_text, CODES_BETWEEN).label(identifier(one.name))
         else:
-            yield tables.main.c[column.name]
+            yield rows.c[one.name]
+        beside = _beside_lookup(rows, own) if own else _beside_choice(tables, rows, one, language)
         if beside is not None:
             wished, element = beside
-            own = lookups.get(column.name)
             name = wished if own and own.is_polymorphic else _free(wished, taken)
             taken.add(name.casefold())
             yield element.label(name)
 
 
-def _beside(
-    tables: EntityTables, column: Column, lookup: Lookup | None, language: int
+def _beside_lookup(rows: FromClause, lookup: Lookup) -> tuple[str, ColumnElement[Any]]:
+    if lookup.is_polymorphic:
+        return identifier(lookup.type_column), rows.c[lookup.type_column]
+    return lookup.type_column, case((rows.c[lookup.column].is_not(None), literal(lookup.targets[0], Text())))
+
+
+def _beside_choice(
+    tables: EntityTables, rows: FromClause, choice: Column, language: int
 ) -> tuple[str, ColumnElement[Any]] | None:
-    main = tables.main
-    if lookup is not None and lookup.is_polymorphic:
-        return identifier(lookup.type_column), main.c[lookup.type_column]
-    if lookup is not None:
-        return lookup.type_column, case((main.c[column.name].is_not(None), literal(lookup.targets[0], Text())))
-    if column.option is OptionKind.MULTISELECT:
-        return f"{column.name}_label", _all_labels(tables, column.name, language)
-    if column.option is not None:
-        return f"{column.name}_label", _label(tables, column.name, cast(main.c[column.name], Integer), language)
-    return None
+    if choice.option is None:
+        return None
+    label = partial(label_of, entity=tables.spec.logical_name, field=choice.name, language=language)
+    if choice.option is OptionKind.MULTISELECT:
+        labels = _joined(tables, rows, choice.name, label, LABELS_BETWEEN)
+    else:
+        labels = label(cast(rows.c[choice.name], Integer))
+    return f"{choice.name}_label", labels
 
 
-def _label(tables: EntityTables, field: str, code: ColumnElement[Any], language: int) -> ColumnElement[Any]:
-    return label_of(code, entity=tables.spec.logical_name, field=field, language=language)
-
-
-def _all_labels(tables: EntityTables, field: str, language: int) -> ColumnElement[Any]:
-    code = tables.junctions[field].c.option_code
-    return _joined(tables, field, _label(tables, field, code, language), LABELS_BETWEEN)
-
-
-def _all_codes(tables: EntityTables, field: str) -> ColumnElement[Any]:
-    code = tables.junctions[field].c.option_code
-    return _joined(tables, field, cast(code, Text), CODES_BETWEEN)
-
-
-def _joined(tables: EntityTables, field: str, part: ColumnElement[Any], between: str) -> ColumnElement[Any]:
+def _joined(
+    tables: EntityTables,
+    rows: FromClause,
+    field: str,
+    part: Callable[[ColumnElement[Any]], ColumnElement[Any]],
+    between: str,
+) -> ColumnElement[Any]:
     """One text from all options of a version, by code; null where none is chosen."""
-    main, junction = tables.main, tables.junctions[field]
-    parts = (
-        select(part.label("part"))
-        .where(_is_of_version(main, junction, tables.spec.key))
-        .order_by(junction.c.option_code)
-        .correlate(main)
-        .subquery()
-    )
-    return select(joined_text(parts.c.part, literal(between, Text()))).scalar_subquery()
+    picks = tables.junctions[field].alias("p")
+    is_of_version = (picks.c.entity_id == rows.c[tables.spec.key]) & (picks.c.valid_from == rows.c.valid_from)
+    parts = select(part(picks.c.option_code).label("part")).where(is_of_version).order_by(picks.c.option_code)
+    listed = parts.correlate(rows).subquery("parts")
+    return select(joined_text(listed.c.part, literal(between, Text()))).scalar_subquery()
 
 
-def _is_of_version(main: Table, junction: Table, key: str) -> ColumnElement[bool]:
-    return (junction.c.entity_id == main.c[key]) & (junction.c.valid_from == main.c.valid_from)
+def _as_text(code: ColumnElement[Any]) -> ColumnElement[Any]:
+    return cast(code, Text)
 
 
 def _free(wished: str, taken: Collection[str]) -> str:

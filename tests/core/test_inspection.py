@@ -265,12 +265,19 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
         pass
 
 
-def test_a_file_of_another_encoding_is_one_clear_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_looked_at", [True, False], ids=["looked at", "to be written"])
+def test_a_file_of_another_encoding_is_one_clear_error_and_stays_as_it_is(
+    tmp_path: Path, *, is_looked_at: bool
+) -> None:
     other = tmp_path / "utf-16.db"
     with closing(sqlite3.connect(other)) as conn:
         conn.execute("pragma encoding = 'UTF-16le'")
         conn.execute("create table somebody_elses (id integer)")
+    before = other.read_bytes()
     config = Config("https://org.crm.dynamics.com", "id", "secret", "", sqlite_db_path=str(other))
 
-    with pytest.raises(errors.ConfigError, match="UTF-16le instead of UTF-8; name another file"):
-        Database(config)
+    refused = pytest.raises(errors.ConfigError, match="UTF-16le instead of UTF-8; name another file")
+    with refused, inspection.reading(config) if is_looked_at else Database(config).writing():
+        pass
+
+    assert other.read_bytes() == before

@@ -110,6 +110,11 @@ def last_ends(conn: Connection, tables: EntityTables, keys: Sequence[Any]) -> di
     return dict(_ends_of.rows(conn, tables.pattern, places=tables.places, keys=_keys(conn, tables, keys)))
 
 
+def version_numbers(conn: Connection, tables: EntityTables, keys: Sequence[Any]) -> list[tuple[Any, int, int | None]]:
+    """The open versions of *keys*: key, ``row_id`` and version number; several of a key where they were left so."""
+    return _numbers_of.rows(conn, tables.pattern, places=tables.places, keys=_keys(conn, tables, keys))
+
+
 def _newest(
     conn: Connection, tables: EntityTables, keys: Sequence[Any], statement: Prepared[T], about: T
 ) -> dict[Any, Sequence[Any]]:
@@ -132,7 +137,7 @@ def _kind_of_key(tables: EntityTables) -> Kind:
     return next(column.kind for column in tables.spec.columns if column.name == tables.spec.key)
 
 
-def _key(tables: EntityTables) -> ColumnElement[Any]:
+def key_of(tables: EntityTables) -> ColumnElement[Any]:
     """The key as text where the driver would make an object of it."""
     key = tables.main.c[tables.spec.key]
     return cast(key, Text) if _kind_of_key(tables) is Kind.GUID else key
@@ -147,7 +152,14 @@ def _as_given(time: ColumnElement[Any]) -> ColumnElement[Any]:
 def _versions_of(tables: EntityTables) -> Select[Any]:
     main = tables.main
     is_current = (main.c.valid_to.is_(None), is_one_of(main.c[tables.spec.key], "keys"))
-    return select(_key(tables), main.c.row_id, _as_given(main.c.valid_from)).where(*is_current)
+    return select(key_of(tables), main.c.row_id, _as_given(main.c.valid_from)).where(*is_current)
+
+
+@Prepared
+def _numbers_of(tables: EntityTables) -> Select[Any]:
+    main = tables.main
+    is_open = (main.c.valid_to.is_(None), is_one_of(main.c[tables.spec.key], "keys"))
+    return select(key_of(tables), main.c.row_id, main.c.versionnumber).where(*is_open)
 
 
 @Prepared
@@ -158,12 +170,12 @@ def _documents_of(about: tuple[str, EntityTables]) -> Select[Any]:
     kept_as: TypeEngine[Any] = Text() if engine == "postgresql" else LargeBinary()
     is_current = (main.c.valid_to.is_(None), is_one_of(main.c[tables.spec.key], "keys"))
     columns = (main.c.row_id, _as_given(main.c.valid_from), cast(main.c.json_response, kept_as))
-    return select(_key(tables), *columns).where(*is_current)
+    return select(key_of(tables), *columns).where(*is_current)
 
 
 @Prepared
 def _ends_of(tables: EntityTables) -> Select[Any]:
     main = tables.main
     key = main.c[tables.spec.key]
-    ends = select(_key(tables), _as_given(func.max(main.c.valid_to)))
+    ends = select(key_of(tables), _as_given(func.max(main.c.valid_to)))
     return ends.where(main.c.valid_to.is_not(None), is_one_of(key, "keys")).group_by(key)

@@ -16,7 +16,7 @@ from functools import partial
 from http import HTTPStatus
 
 from msgspec import Raw
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from igh_sync_core import checkpoint, closure, records, scans
@@ -31,8 +31,6 @@ from igh_sync_core.odata import MAX_URL, entity_url, id_batches, in_filter
 from igh_sync_core.relations import Relation, relations_of
 from igh_sync_core.report import Counts, EntityReport
 from igh_sync_core.run import Progress, Run
-from igh_sync_core.staging import is_listed
-from igh_sync_core.tables import EntityTables
 from igh_sync_core.workbench import WORKBENCH
 
 TABLES_AT_ONCE = 4
@@ -224,12 +222,7 @@ def _close_missing(stage: Stage, missing: Sequence[str], now: datetime) -> int:
     table = stage.table
     if not (missing and table.run.reconcile and not table.is_tracked):
         return 0
-    stage.history.staging.list_keys(((key, None) for key in missing), anew=True)
-    return stage.history.close_absent(_is_not_listed, now)
-
-
-def _is_not_listed(tables: EntityTables) -> ColumnElement[bool]:
-    return ~is_listed(tables)
+    return stage.history.close_missing(missing, now)
 
 
 def _end(run: Run, tables: Sequence[RelatedTable]) -> None:

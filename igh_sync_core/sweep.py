@@ -1,11 +1,12 @@
 """The sweep of a reconcile run: every key with its version number, and what differs from the open versions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, exists, select
+from sqlalchemy import Connection, Select, bindparam, select
 
+from igh_sync_core import checkpoint, current
 from igh_sync_core.client import Channel
 from igh_sync_core.driver import Prepared
 from igh_sync_core.model import TableSpec
@@ -14,6 +15,9 @@ from igh_sync_core.tables import EntityTables
 
 DIFFERENT_KEYS = 20_000
 """More differing keys than this are not asked one by one: reading the whole table is cheaper."""
+
+ROWS_AT_ONCE = 5_000
+"""Open versions looked through at once for those not met."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +64,72 @@ def pages(channel: Channel, spec: TableSpec, api_root: str) -> Iterator[Page]:
         yield fetched.page
 
 
-def is_met(tables: EntityTables) -> ColumnElement[bool]:
-    """Whether an open version's key is on the list of those met."""
-    return exists().where(tables.keys.c.key == tables.main.c[tables.spec.key])
+class Sweep:
+    """What the source has of one table, laid beside the open versions a page of keys at a time.
 
+    Nothing is kept in the database, so that no connection is held while the source is asked: the place of each version
+    met is one bit, of each version ever stored, and a key is kept only where something differs.
 
-def differing(conn: Connection, tables: EntityTables) -> list[tuple[str, bool]]:
-    """Keys met without an open version, or with one of another version number.
-
-    Returns:
-        Pairs of key and whether it has an open version; at most ``DIFFERENT_KEYS`` + 1 of them.
+    Args:
+        tables: The entity's.
     """
-    return [
-        (str(key), bool(is_stored)) for key, is_stored in _differing.rows(conn, tables.pattern, places=tables.places)
-    ]
+
+    def __init__(self, tables: EntityTables) -> None:
+        self._tables = tables
+        self._met = bytearray()
+        self._found: dict[str, bool] = {}
+
+    def lay(self, conn: Connection, keys: Sequence[tuple[str, int | None]]) -> None:
+        """Take in one page: pairs of key and version number."""
+        stored: dict[str, tuple[int, int | None]] = {}
+        for key, row_id, number in current.version_numbers(conn, self._tables, [key for key, _number in keys]):
+            self._mark(row_id)
+            if key not in stored or stored[key][0] < row_id:  # an earlier program may have left several
+                stored[key] = row_id, number
+        for key, number in keys:
+            if len(self._found) > DIFFERENT_KEYS:
+                return
+            if key not in stored or stored[key][1] != number:
+                self._found[key] = key in stored
+
+    def absent(self, conn: Connection) -> Iterator[list[str]]:
+        """Keys of the open versions not met, some at a time; they may be closed meanwhile.
+
+        Args:
+            conn: Inside a transaction in which no version of the table was opened.
+        """
+        if int.from_bytes(self._met, "little").bit_count() == checkpoint.count_open(conn, self._tables):
+            return
+        last: str | None = None
+        while rows := self._open_after(conn, last):
+            last = rows[-1][0]
+            if missing := [key for key, row_id in rows if not self._is_met(row_id)]:
+                yield missing
+
+    def differences(self, deletions: int) -> Differences:
+        """What it has found, with the number of open versions closed for it."""
+        return Differences(deletions, list(self._found.items()))
+
+    def _open_after(self, conn: Connection, last: str | None) -> list[tuple[str, int]]:
+        about = (self._tables.pattern, last is None)
+        return _next_open.rows(conn, about, places=self._tables.places, **({} if last is None else {"last": last}))
+
+    def _mark(self, row_id: int) -> None:
+        place, bit = divmod(row_id, 8)
+        if place >= len(self._met):
+            self._met.extend(bytes(place - len(self._met) + 1))
+        self._met[place] |= 1 << bit
+
+    def _is_met(self, row_id: int) -> bool:
+        place, bit = divmod(row_id, 8)
+        return place < len(self._met) and bool(self._met[place] >> bit & 1)
 
 
 @Prepared
-def _differing(tables: EntityTables) -> Select[Any]:
-    main, keys = tables.main, tables.keys
-    is_same = (main.c[tables.spec.key] == keys.c.key) & main.c.valid_to.is_(None)
-    differs = main.c.row_id.is_(None) | main.c.versionnumber.is_distinct_from(keys.c.version)
-    met = select(keys.c.key, main.c.row_id.is_not(None)).select_from(keys.outerjoin(main, is_same))
-    return met.where(differs).limit(DIFFERENT_KEYS + 1)
+def _next_open(about: tuple[EntityTables, bool]) -> Select[Any]:
+    """By key, since the index on open versions has all that is asked; the rows themselves are wide."""
+    tables, is_first = about
+    main, key = tables.main, tables.main.c[tables.spec.key]
+    is_open = select(current.key_of(tables), main.c.row_id).where(main.c.valid_to.is_(None))
+    following = is_open if is_first else is_open.where(key > bindparam("last", type_=key.type))
+    return following.order_by(key).limit(ROWS_AT_ONCE)

@@ -30,6 +30,7 @@ from igh_sync_core.report import Counts, EntityReport
 from igh_sync_core.rows import row_codec
 from igh_sync_core.run import Progress, Run
 from igh_sync_core.strategy import Plan, Read, ReadKind
+from igh_sync_core.sweep import Sweep
 from igh_sync_core.tables import entity_tables
 from igh_sync_core.tombstones import split_page
 from igh_sync_core.versions import History
@@ -121,10 +122,11 @@ class _EntitySync:
             reason = "reconciled whole"
             self._execute(strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=reason))
             return
-        for at, page in enumerate(sweep.pages(self._keys_channel, self._spec, self._root)):
-            with WORKBENCH, self._run.database.apart(self._lease.conn):
-                self._history.staging.list_keys(parse_keys(self._spec, page).versions, anew=at == 0)
-        found = self._settle_sweep()
+        swept = Sweep(self._tables)
+        for page in sweep.pages(self._keys_channel, self._spec, self._root):
+            with WORKBENCH, self._lease.reading() as conn:
+                swept.lay(conn, parse_keys(self._spec, page).versions)
+        found = self._settle_sweep(swept)
         if found.is_too_many:
             whole = strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=found.summary())
             self._execute(whole)
@@ -136,18 +138,17 @@ class _EntitySync:
         if self._state.overlap_due:
             self._settle_overlap()
 
-    def _settle_sweep(self) -> sweep.Differences:
-        """Close what the sweep did not meet, and find what it met in another version."""
+    def _settle_sweep(self, swept: Sweep) -> sweep.Differences:
+        """Close what the sweep did not meet."""
         state = self._state.model_copy()
         with self._lease.writing() as conn:
             fence(conn, self._run.run_id)
-            closed = self._history.close_absent(sweep.is_met, self._now(None))
+            closed = sum(self._history.close_missing(keys, self._now(None)) for keys in swept.absent(conn))
             state.records_count -= closed
             checkpoint.write(conn, state)
-            found = sweep.Differences(closed, sweep.differing(conn, self._tables))
         self._state = state
         self.counts += Counts(closed=closed)
-        return found
+        return swept.differences(closed)
 
     def _settle_overlap(self) -> None:
         """Put on record that nothing that happened during the baseline is missing any more."""

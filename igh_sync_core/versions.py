@@ -23,7 +23,7 @@ from functools import cached_property
 from itertools import repeat
 from typing import Any
 
-from sqlalchemy import Connection, Select, Update, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Update, or_, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from igh_sync_core import checkpoint, current, duplicates, endings, picks
@@ -169,6 +169,11 @@ class History:
         self.staging.list_keys(zip(keys, repeat(None)), anew=True)
         return self.close_absent(is_listed, now)
 
+    def close_missing(self, keys: Iterable[str], now: datetime) -> int:
+        """Close the open versions of *keys*, which the source says it has not (law 3); as :meth:`close_absent`."""
+        self.staging.list_keys(zip(keys, repeat(None)), anew=True)
+        return self.close_absent(_is_not_listed, now)
+
     @cached_property
     def _may_be_doubled(self) -> bool:
         return duplicates.are_possible(self.conn, self.tables)
@@ -243,6 +248,10 @@ def _reopening(ended: Any, source: Any, stamp: Any) -> Any:  # noqa: ANN401
 
 def _renewed(tables: EntityTables, fresh: frozenset[str]) -> tuple[str, ...]:
     return ("json_response", *sorted((VOLATILE & tables.spec.names) | fresh))
+
+
+def _is_not_listed(tables: EntityTables) -> ColumnElement[bool]:
+    return ~is_listed(tables)
 
 
 @Prepared

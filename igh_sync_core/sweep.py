@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Select, bindparam, select
 
 from igh_sync_core import checkpoint, current
 from igh_sync_core.client import Channel
 from igh_sync_core.driver import Prepared
+from igh_sync_core.keys import parse_keys
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import Page, entity_url
 from igh_sync_core.tables import EntityTables
@@ -16,8 +18,8 @@ from igh_sync_core.tables import EntityTables
 DIFFERENT_KEYS = 20_000
 """More differing keys than this are not asked one by one: reading the whole table is cheaper."""
 
-ROWS_AT_ONCE = 5_000
-"""Open versions looked through at once for those not met."""
+KEYS_AT_ONCE = 1_000
+"""Keys laid beside the open versions at once, and open versions looked through at once for those not met."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,17 @@ def pages(channel: Channel, spec: TableSpec, api_root: str) -> Iterator[Page]:
         yield fetched.page
 
 
+def parts(spec: TableSpec, page: Page) -> Iterator[list[tuple[str, int | None]]]:
+    """Pairs of key and version number, some at a time: as objects they take ten times the memory.
+
+    Raises:
+        DataError: An entry has no key.
+    """
+    for start in range(0, len(page.value), KEYS_AT_ONCE):
+        part = msgspec.structs.replace(page, value=page.value[start : start + KEYS_AT_ONCE])
+        yield parse_keys(spec, part).versions
+
+
 class Sweep:
     """What the source has of one table, laid beside the open versions a page of keys at a time.
 
@@ -80,7 +93,7 @@ class Sweep:
         self._found: dict[str, bool] = {}
 
     def lay(self, conn: Connection, keys: Sequence[tuple[str, int | None]]) -> None:
-        """Take in one page: pairs of key and version number."""
+        """Take in pairs of key and version number."""
         stored: dict[str, tuple[int, int | None]] = {}
         for key, row_id, number in current.version_numbers(conn, self._tables, [key for key, _number in keys]):
             self._mark(row_id)
@@ -132,4 +145,4 @@ def _next_open(about: tuple[EntityTables, bool]) -> Select[Any]:
     main, key = tables.main, tables.main.c[tables.spec.key]
     is_open = select(current.key_of(tables), main.c.row_id).where(main.c.valid_to.is_(None))
     following = is_open if is_first else is_open.where(key > bindparam("last", type_=key.type))
-    return following.order_by(key).limit(ROWS_AT_ONCE)
+    return following.order_by(key).limit(KEYS_AT_ONCE)

@@ -22,7 +22,6 @@ from igh_sync_core.current import Met
 from igh_sync_core.database import Lease
 from igh_sync_core.errors import RequestRejected
 from igh_sync_core.fallbacks import Way, after_refusal
-from igh_sync_core.keys import parse_keys
 from igh_sync_core.lock import fence
 from igh_sync_core.model import TableSpec
 from igh_sync_core.odata import Page, id_batches
@@ -125,7 +124,8 @@ class _EntitySync:
         swept = Sweep(self._tables)
         for page in sweep.pages(self._keys_channel, self._spec, self._root):
             with WORKBENCH, self._lease.reading() as conn:
-                swept.lay(conn, parse_keys(self._spec, page).versions)
+                for keys in sweep.parts(self._spec, page):
+                    swept.lay(conn, keys)
         found = self._settle_sweep(swept)
         if found.is_too_many:
             whole = strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=found.summary())

@@ -51,7 +51,7 @@ def test_nothing_differs_where_every_version_is_met(load: Loader) -> None:
 
 
 def test_keys_not_met_are_found_a_part_at_a_time(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(sweep, "KEYS_AT_ONCE", 3)
 
     found = absent(load, swept(load, told(2), told(5, 6)))
 

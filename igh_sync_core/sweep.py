@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import Connection, Integer, Select, bindparam, select
 
 from igh_sync_core import checkpoint, current
 from igh_sync_core.client import Channel
@@ -125,7 +125,8 @@ class Sweep:
 
     def _open_after(self, conn: Connection, last: str | None) -> list[tuple[str, int]]:
         about = (self._tables.pattern, last is None)
-        return _next_open.rows(conn, about, places=self._tables.places, **({} if last is None else {"last": last}))
+        given = {"most": KEYS_AT_ONCE} | ({} if last is None else {"last": last})
+        return _next_open.rows(conn, about, places=self._tables.places, **given)
 
     def _mark(self, row_id: int) -> None:
         place, bit = divmod(row_id, 8)
@@ -145,4 +146,4 @@ def _next_open(about: tuple[EntityTables, bool]) -> Select[Any]:
     main, key = tables.main, tables.main.c[tables.spec.key]
     is_open = select(current.key_of(tables), main.c.row_id).where(main.c.valid_to.is_(None))
     following = is_open if is_first else is_open.where(key > bindparam("last", type_=key.type))
-    return following.order_by(key).limit(KEYS_AT_ONCE)
+    return following.order_by(key).limit(bindparam("most", type_=Integer()))

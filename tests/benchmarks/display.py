@@ -41,7 +41,7 @@ def ratios_table(ratios: Sequence[Ratio]) -> Table:
 def _cells(measured: Measurement) -> list[str]:
     return [
         f"{measured.counts['rows']:,}",
-        f"{measured.seconds:,.2f}",
+        f"{measured.seconds:,.3f}",
         f"{measured.cpu_s:,.2f}",
         f"{measured.source_cpu_s:,.2f}",
         f"{measured.rows_per_s:,.0f}",

@@ -31,7 +31,8 @@ class Database:
     Safe to share between threads; a connection belongs to one of them at a time.
 
     Raises:
-        ConfigError: The SQLite file cannot be created or written.
+        ConfigError: The SQLite file cannot be created or written. The first connection says so of one that keeps its
+            texts in UTF-16.
     """
 
     def __init__(self, config: Config) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
 
 from igh_sync_core import driver
@@ -52,6 +52,8 @@ def url_of(config: Config) -> URL:
 def open_engine(config: Config) -> Engine:
     """An engine; a SQLite file is made on first use, and no server is asked before the first connection.
 
+    To connect to a SQLite file that keeps its texts in UTF-16 raises ``ConfigError``, too.
+
     Raises:
         ConfigError: The SQLite file could not be created or written.
     """
@@ -67,7 +69,7 @@ def _sqlite_engine(url: URL) -> Engine:
     # An insert of twenty wide rows takes a quarter of a megabyte, on every connection that ever made it.
     patience = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "cached_statements": 16}
     engine = create_engine(url, connect_args=patience, pool_size=_IDLE_SQLITE, **_OPTIONS)
-    event.listen(engine, "connect", partial(refuse_other_encodings, path))
+    event.listen(engine, "connect", partial(_refuse_other_encodings, path))
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -104,15 +106,27 @@ def _why_unusable(path: Path) -> str:
     return ""
 
 
-def refuse_other_encodings(path: Path, connection: sqlite3.Connection, _record: object) -> None:
-    """See that a file just opened keeps its texts as records come, in UTF-8.
+def looking_engine(path: Path, *, is_read_only: bool = False) -> Engine:
+    """An engine for a SQLite file that is only looked at: to open it changes nothing of it.
+
+    Args:
+        path: An absolute path; the file exists.
+        is_read_only: Whether SQLite is told so, which then leaves the log of a killed run where it is.
+    """
+    url = f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true" if is_read_only else f"sqlite:///{path}"
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True)
+    event.listen(engine, "connect", partial(_refuse_other_encodings, path))
+    return engine
+
+
+def _refuse_other_encodings(path: Path, connection: sqlite3.Connection, _record: object) -> None:
+    """See that a file just opened keeps its texts as records come, in UTF-8; nothing is written before.
 
     To tell, SQLite reads all definitions, which a connection that is used must have read anyway.
-
-    Raises:
-        ConfigError: It does not; nothing is written.
     """
-    if (encoding := connection.execute("PRAGMA encoding").fetchone()[0]) != "UTF-8":
+    encoding = connection.execute("PRAGMA encoding").fetchone()[0]
+    if encoding != "UTF-8":
+        connection.close()  # SQLAlchemy has not got it yet
         msg = f"SQLITE_DB_PATH: {path} keeps its texts in {encoding} instead of UTF-8; {_OTHER_FILE}"
         raise ConfigError([msg])
 

@@ -1,7 +1,7 @@
 """The error tree: where it happened is the class, what to do about it is the class attribute.
 
 SyncError                    ``retryable`` says whether the same call may succeed later
-├─ ConfigError               every fault of the settings at once, before any I/O
+├─ ConfigError               every fault of the settings at once, before anything is written
 ├─ SourceError               the Web API: status, code, url without its query
 │  ├─ AuthError              refused credentials or a host that is no Dataverse
 │  ├─ RequestRejected        4xx; ``code`` is the OData error code

@@ -15,13 +15,11 @@ from sqlalchemy import (
     Connection,
     Integer,
     MetaData,
-    NullPool,
     Row,
     Select,
     Table,
     Text,
     cast,
-    create_engine,
     delete,
     insert,
     inspect,
@@ -34,6 +32,7 @@ from igh_sync_core.config import Config
 from igh_sync_core.database import Database
 from igh_sync_core.dialect import insert_missing
 from igh_sync_core.driver import store_errors
+from igh_sync_core.engines import looking_engine
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import ConfigError
 from igh_sync_core.model import LogicalName, TableSpec
@@ -117,7 +116,7 @@ def explain_record(config: Config, entities: Sequence[EntityConfig], *, table: s
         key: The record's id.
 
     Raises:
-        ConfigError: No such table is synced, or nothing was synced yet.
+        ConfigError: No such table is synced, nothing was synced yet, or the SQLite file is none that a run could write.
         StoreUnavailable: The database cannot be reached.
     """
     filtered = {LogicalName(entity.name) for entity in entities if entity.filtered}
@@ -149,8 +148,7 @@ def _reading(config: Config) -> Iterator[Connection]:
     path = Path(config.sqlite_db_path or "dataverse.db").expanduser().absolute()
     if not path.exists():
         raise ConfigError([_NOTHING_YET])
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
-    with store_errors(), engine.connect() as conn:
+    with store_errors(), looking_engine(path).connect() as conn:
         yield conn
 
 

@@ -6,12 +6,9 @@ Works on a database that does not exist yet, on one in use, and on one made by n
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
-from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from igh_sync_core import adoption, catalog, checkpoint, discovery, drift, schema, shapes
@@ -23,7 +20,7 @@ from igh_sync_core.database import Database
 from igh_sync_core.discovery import Hints
 from igh_sync_core.drift import Verdict
 from igh_sync_core.driver import store_errors
-from igh_sync_core.engines import refuse_other_encodings
+from igh_sync_core.engines import looking_engine
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import RequestRejected
 from igh_sync_core.estimate import count_records
@@ -194,7 +191,7 @@ def reading(config: Config) -> Iterator[Connection]:
             yield conn.execution_options(postgresql_readonly=True)
         return
     Database(config)  # refuses what a run could not write to
-    engine = _looking_engine(path.absolute()) if path.exists() else create_engine("sqlite://")
+    engine = _unwriting_engine(path.absolute()) if path.exists() else create_engine("sqlite://")
     try:
         with store_errors(), engine.connect() as conn:
             yield conn
@@ -202,15 +199,12 @@ def reading(config: Config) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _looking_engine(path: Path) -> Engine:
+def _unwriting_engine(path: Path) -> Engine:
     """An engine that leaves a file as it is, to the byte.
 
     Where a killed run left a log beside the file, closing it would move the log's pages into it; a connection opened
     for reading alone does not, but it leaves a log behind where there is none.
     """
-    has_log = Path(f"{path}-wal").exists()
-    url = f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true" if has_log else f"sqlite:///{path}"
-    engine = create_engine(url, poolclass=NullPool, hide_parameters=True)
+    engine = looking_engine(path, is_read_only=Path(f"{path}-wal").exists())
     event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
-    event.listen(engine, "connect", partial(refuse_other_encodings, path))
     return engine

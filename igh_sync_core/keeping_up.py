@@ -116,7 +116,7 @@ def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> Non
         if is_first:
             _start(stage, state, feed, fetched)
         if keys.versions:
-            stage.history.staging.list_keys(keys.versions, anew=True)
+            stage.history.staging.list_keys(keys.versions)
             closure.want_changed(stage.conn, table.tables)
         closed = _close_deleted(stage, keys, fetched)
         if feed.kind is FeedKind.KEYS:
@@ -142,7 +142,7 @@ def _close_deleted(stage: Stage, keys: Keys, fetched: Fetched) -> int:
     if not keys.deleted:
         return 0
     table = stage.table
-    stage.history.staging.list_keys(((key, None) for key in keys.deleted), anew=True)
+    stage.history.staging.list_keys((key, None) for key in keys.deleted)
     closure.note_deleted(stage.conn, table.tables, is_listed)
     return stage.history.close_deleted(keys.deleted, table.sync_time(fetched))
 

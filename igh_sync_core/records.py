@@ -63,7 +63,7 @@ def close_unmet(history: History, keys: Sequence[str], now: datetime, *, is_firs
     if is_first:
         # In the page's own transaction: an older read may still go on until this one is on record.
         checkpoint.forget_seen(conn, tables.spec)
-    history.staging.list_keys(zip(keys, repeat(None)), anew=True)
+    history.staging.list_keys(zip(keys, repeat(None)))
     checkpoint.note_seen(conn, tables)
     if not is_last:
         return 0

@@ -4,7 +4,7 @@ What is to be done is worked out first, as statements; a plan shows them, a run 
 inside the caller's transaction, and both engines take DDL back with it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,20 +144,35 @@ def outline(stored: Stored, specs: Sequence[TableSpec], *, language: int) -> Ite
     own_views = {name for shape in stored.shapes.values() for name in shape.views}
     wanted = {str(entity_tables(spec).main.name) for spec in specs}
     taken = frozenset(present | (stored.views - own_views) | wanted)
-    # A table may need the name of another entity's view, so both of its views make way before any table is made.
-    homeless = [name for shape in stored.shapes.values() if wanted.intersection(shape.views) for name in shape.views]
+    around = _Surroundings(present, taken, own_views & stored.views, list(_in_the_way(stored, wanted)), language)
     for spec in specs:
-        yield _outline_one(stored, spec, _Surroundings(present, taken, homeless, language))
+        yield _outline_one(stored, spec, around)
 
 
 @dataclass(frozen=True)
 class _Surroundings:
-    """What the entities of one call share: tables made so far, names taken, views in the way, label language."""
+    """What the entities of one call share.
+
+    Attributes:
+        present: Tables, those made so far included.
+        taken: Names that no view may have.
+        standing: Views of ours that have not been dropped so far.
+        homeless: Those that must make way before any table is made.
+        language: LCID of the labels.
+    """
 
     present: set[str]
     taken: frozenset[str]
+    standing: set[str]
     homeless: list[str]
     language: int
+
+
+def _in_the_way(stored: Stored, wanted: Collection[str]) -> Iterator[str]:
+    """Views whose name a table needs, and those built on them, which go first."""
+    for shape in stored.shapes.values():
+        is_needed = [name in wanted for name in shape.views]
+        yield from (name for at, name in enumerate(shape.views) if any(is_needed[at:]) and name in stored.views)
 
 
 def _outline_one(stored: Stored, spec: TableSpec, around: _Surroundings) -> Work:
@@ -167,12 +182,13 @@ def _outline_one(stored: Stored, spec: TableSpec, around: _Surroundings) -> Work
     # What is remembered of a table that is gone says nothing of the one to be made, but where its views are.
     before = stored.shapes.get(name)
     making_way = [views.DropView(view) for view in around.homeless]
+    around.standing.difference_update(around.homeless)
     around.homeless.clear()
     creating = list(_missing_tables(spec, around.present))
     altering = [] if is_new else list(_alterations(stored, tables))
     fresh = frozenset() if is_new else _fresh(stored, spec, before)
     after = _with_views(shape_of(spec, None if is_new else before), spec, around)
-    viewing = list(_viewing(stored, spec, before, after, is_altered=is_new or bool(altering)))
+    viewing = list(_viewing(spec, before, after, around.standing, is_altered=is_new or bool(altering)))
     statements = _ordered(making_way, creating, altering, viewing)
     return Work(spec, statements, fresh, is_new, None if after == before and not statements else after)
 
@@ -228,13 +244,13 @@ def _with_views(shape: Shape, spec: TableSpec, around: _Surroundings) -> Shape:
 
 
 def _viewing(
-    stored: Stored, spec: TableSpec, before: Shape | None, after: Shape, *, is_altered: bool
+    spec: TableSpec, before: Shape | None, after: Shape, standing: set[str], *, is_altered: bool
 ) -> Iterator[ExecutableDDLElement]:
     old = before.views if before else ()
     is_same = before is not None and (before.views, before.views_digest) == (after.views, after.views_digest)
-    if is_same and not is_altered and stored.views.issuperset(after.views):
+    if is_same and not is_altered and standing >= set(after.views):
         return
-    yield from (views.DropView(name) for name in old)
+    yield from (views.DropView(name) for name in old if name in standing)
     yield from views.creation(spec, after.views, after.language)
 
 

@@ -56,9 +56,6 @@ class Staging:
         except DataError as exc:
             raise named(self._tables.spec, batch.keys, exc) from exc
 
-    def list_keys(self, keys: Iterable[tuple[str, int | None]], *, anew: bool = False) -> None:
-        """Add pairs of key and version number to the list of keys; *anew* empties it first."""
-        table = self._tables.keys
-        if anew:
-            self.empty(table)
-        self._database.load(self._line.conn, table, ("key", "version"), keys)
+    def list_keys(self, keys: Iterable[tuple[str, int | None]]) -> None:
+        """Replace the list of keys: pairs of key and version number."""
+        self.fill(self._tables.keys, ("key", "version"), keys)

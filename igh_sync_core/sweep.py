@@ -109,7 +109,8 @@ class Sweep:
         """Keys of the open versions not met, some at a time; they may be closed meanwhile.
 
         Args:
-            conn: Inside a transaction in which no version of the table was opened.
+            conn: Inside a transaction. No version of the table may have been opened or closed since the first page was
+                taken in, but those that were named here: whoever sweeps is the only one who writes to it.
         """
         if int.from_bytes(self._met, "little").bit_count() == checkpoint.count_open(conn, self._tables):
             return
@@ -141,9 +142,10 @@ class Sweep:
 
 @Prepared
 def _next_open(about: tuple[EntityTables, bool]) -> Select[Any]:
-    """By key, since the index on open versions has all that is asked; the rows themselves are wide."""
+    """By key, since the rows themselves are wide: SQLite's index on open versions has all that is asked."""
     tables, is_first = about
     main, key = tables.main, tables.main.c[tables.spec.key]
-    is_open = select(current.key_of(tables), main.c.row_id).where(main.c.valid_to.is_(None))
+    # An earlier program may have left rows without a key.
+    is_open = select(current.key_of(tables), main.c.row_id).where(main.c.valid_to.is_(None), key.is_not(None))
     following = is_open if is_first else is_open.where(key > bindparam("last", type_=key.type))
     return following.order_by(key).limit(bindparam("most", type_=Integer()))

@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import ColumnElement, FromClause, Integer, Select, Text, case, cast, column, literal, select, table
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
+from sqlalchemy.sql import quoted_name
 from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -121,7 +122,7 @@ def creation(spec: TableSpec, names: Sequence[str], language: int) -> Iterator[C
         names: Of the current view and of the history, see :func:`names`.
         language: LCID of the labels; any other language stands in where an option has none.
     """
-    current, history = names
+    current, history = map(_quoted, names)
     rows = entity_tables(spec).main.alias("r")
     columns = list(_columns(spec, rows, language))
     times = (rows.c.sync_time, rows.c.valid_from)
@@ -145,7 +146,7 @@ def _columns(spec: TableSpec, rows: FromClause, language: int) -> Iterator[Colum
             continue  # an object, kept as JSON, which is for programs
         own = lookups.get(one.name)
         if one.option is OptionKind.MULTISELECT:
-            yield _joined(tables, rows, one.name, _as_text, CODES_BETWEEN).label(identifier(one.name))
+            yield _joined(tables, rows, one.name, _as_text, CODES_BETWEEN).label(_quoted(identifier(one.name)))
         else:
             yield rows.c[one.name]
         beside = _beside_lookup(rows, own) if own else _beside_choice(tables, rows, one, language)
@@ -153,7 +154,12 @@ def _columns(spec: TableSpec, rows: FromClause, language: int) -> Iterator[Colum
             wished, element = beside
             name = wished if own and own.is_polymorphic else _free(wished, taken)
             taken.add(name.casefold())
-            yield element.label(name)
+            yield element.label(_quoted(name))
+
+
+def _quoted(name: str) -> quoted_name:
+    """A name that is always quoted, as those of tables are: nobody knows every engine's keywords."""
+    return quoted_name(name, quote=True)
 
 
 def _beside_lookup(rows: FromClause, lookup: Lookup) -> tuple[str, ColumnElement[Any]]:

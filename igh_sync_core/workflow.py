@@ -42,7 +42,7 @@ def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Opti
     """One run, from the first request to the report.
 
     Raises:
-        ConfigError: The settings are unusable; nothing was asked or written.
+        ConfigError: The settings are unusable; nothing was written, and most faults are told before anything is asked.
         AuthError: The credentials are refused; nothing was written.
         SourceError: The environment or its metadata cannot be had.
         StoreBusy: Another run holds the database.

@@ -6,7 +6,8 @@ import re
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from igh_sync_core import errors, inspection
 from igh_sync_core.config import Config
 from igh_sync_core.database import Database
 from igh_sync_core.entities import EntityConfig
+from igh_sync_core.explanation import explain_record
 from igh_sync_core.forecast import Forecast, Outlook
 from igh_sync_core.sandbox import Organisation, health_organisation
 
@@ -265,9 +267,17 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("is_looked_at", [True, False], ids=["looked at", "to be written"])
+@pytest.mark.parametrize(
+    "opened",
+    [
+        inspection.reading,
+        lambda config: Database(config).writing(),
+        lambda config: nullcontext(explain_record(config, [], table="contact", key="x")),
+    ],
+    ids=["looked at", "to be written", "explained"],
+)
 def test_a_file_of_another_encoding_is_one_clear_error_and_stays_as_it_is(
-    tmp_path: Path, *, is_looked_at: bool
+    tmp_path: Path, opened: Callable[[Config], AbstractContextManager[object]]
 ) -> None:
     other = tmp_path / "utf-16.db"
     with closing(sqlite3.connect(other)) as conn:
@@ -277,7 +287,8 @@ def test_a_file_of_another_encoding_is_one_clear_error_and_stays_as_it_is(
     config = Config("https://org.crm.dynamics.com", "id", "secret", "", sqlite_db_path=str(other))
 
     refused = pytest.raises(errors.ConfigError, match="UTF-16le instead of UTF-8; name another file")
-    with refused, inspection.reading(config) if is_looked_at else Database(config).writing():
+    with refused, opened(config):
         pass
 
     assert other.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["utf-16.db"]

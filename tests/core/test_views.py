@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from shaping import ENGLISH, FRENCH, MULTI, NOON, PICK, Store, key, spec_of, text_column
-from sqlalchemy import MetaData, Table, text
+from sqlalchemy import MetaData, Table, inspect, text
 
 from igh_sync_core import choices
 from igh_sync_core.database import Database
@@ -150,20 +150,47 @@ def test_a_current_record_is_looked_up_by_the_index_on_current_records(store: St
     assert [step for step in plan if open_index_name(spec) in str(step)]
 
 
-@pytest.mark.parametrize("first", [("sample", "clash"), ("clash", "sample"), ("sample",)], ids="-".join)
-def test_an_entity_set_named_like_a_view_gets_its_table(store: Store, first: tuple[str, ...]) -> None:
-    """Whichever comes first, also when the view was there before."""
-    specs = {"sample": spec_of(), "clash": spec_of(entity="clash", entity_set="samples_current")}
+@pytest.mark.parametrize("clash", ["samples_current", "samples_history"])
+@pytest.mark.parametrize("then", [("sample", "clash"), ("clash", "sample")], ids="-".join)
+@pytest.mark.parametrize("first", [("sample", "clash"), ("clash", "sample"), ("sample",), ("clash",)], ids="-".join)
+def test_an_entity_set_named_like_a_view_gets_its_table(
+    store: Store, first: tuple[str, ...], then: tuple[str, ...], clash: str
+) -> None:
+    """Whichever comes first, also when the view was there before; and whichever comes first later."""
+    specs = {"sample": spec_of(), "clash": spec_of(entity="clash", entity_set=clash)}
+    both = [specs[name] for name in then]
     store.become(*(specs[name] for name in first))
 
-    applied = store.become(*specs.values())
+    applied = [store.become(*both), store.become(*reversed(both))]
     store.write(specs["clash"], {"clashid": key(1)})
     store.write(specs["sample"], {"sampleid": key(2)})
 
-    assert applied.failed == ()
-    assert store.judge(*specs.values()).findings == ()
-    assert store.views_of(specs["sample"])[0] == "samples_current_2"
-    assert store.rows("SELECT count(*) FROM samples_current_2") == [(1,)]
+    names = store.views_of(specs["sample"])
+    assert [one.failed for one in applied] == [(), ()]
+    assert store.judge(*both).findings == ()
+    assert set(names) == {"samples_current", "samples_history", f"{clash}_2"} - {clash}
+    for name in names:
+        assert store.rows(f"SELECT count(*) FROM {name}") == [(1,)]  # noqa: S608 - our own names
+
+
+@pytest.mark.parametrize(("clash", "left"), [("samples_current", ["samples_history"]), ("samples_history", [])])
+def test_a_view_makes_way_alone_where_none_is_built_on_it(store: Store, clash: str, left: list[str]) -> None:
+    """Its entity is not among those that a run looks after."""
+    store.become(spec_of())
+    store.become(spec_of(entity="clash", entity_set=clash))
+
+    with store.database.writing() as conn:
+        standing = set(inspect(conn).get_view_names())
+    assert sorted(standing & {"samples_current", "samples_history"}) == left
+
+
+def test_columns_named_like_keywords_are_shown(store: Store) -> None:
+    words = ["lateral", "nothing", "window", "Select", "returning", "filter"]
+    spec = spec_of(*(Column(word, Kind.STRING, option=MULTI) for word in words))
+
+    assert store.become(spec).failed == ()
+    store.write(spec, {"sampleid": key(1), "lateral": "2,1"})
+    assert store.rows('SELECT "lateral", "Select" FROM samples_current') == [("1,2", None)]
 
 
 def test_a_view_of_somebody_else_is_left_alone(store: Store) -> None:

@@ -32,9 +32,9 @@ from .processes import Dataverse, Line, dataverse, prefect_server, running
 DLT_SETTINGS = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
 
 
-NOTHING_TIMES = 3
-"""It leaves everything as it was, so it can be measured again; the middle one counts. It takes a tenth of a second, and
-whatever else the machine does meanwhile shows."""
+TIMES = {FIRST: 1, NOTHING: 3, CHANGED: 3}
+"""How often each workload is measured, of which the middle one counts: keeping up takes tenths of a second, and whatever
+else the machine does meanwhile shows."""
 
 
 class Arena:
@@ -63,10 +63,8 @@ class Arena:
             with self._started(case) as (line, source, database):
                 outcome.base_mb = line.hear()["base_mb"]
                 for workload in case.workloads:
-                    times = NOTHING_TIMES if workload == NOTHING else 1
-                    outcome.measurements.append(
-                        _middle([_measured(workload, line, source, database) for _ in range(times)])
-                    )
+                    measured = [_measured(workload, line, source, database) for _ in range(TIMES[workload])]
+                    outcome.measurements.append(_middle(measured))
         except (RuntimeError, OSError) as exc:
             outcome.error = str(exc)
         return outcome

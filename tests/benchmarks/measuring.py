@@ -33,8 +33,8 @@ DLT_SETTINGS = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERR
 
 
 TIMES = {FIRST: 1, NOTHING: 3, CHANGED: 3}
-"""How often each workload is measured, of which the middle one counts: keeping up takes tenths of a second, and whatever
-else the machine does meanwhile shows."""
+"""How often each workload is measured; the middle one counts. Keeping up takes tenths of a second, in which whatever
+else the machine does shows."""
 
 
 class Arena:

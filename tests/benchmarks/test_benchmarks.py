@@ -25,16 +25,16 @@ def run_benchmark(file: Path, *arguments: str) -> dict[str, Any]:
 
 @pytest.mark.e2e
 def test_floor_and_ours_copy_the_same_rows_into_either_engine(tmp_path: Path) -> None:
-    found = run_benchmark(tmp_path / "found.json", "--rows", "400", "--contestants", "floor", "ours")
+    found = run_benchmark(tmp_path / "found.json", "--rows", "2000", "--contestants", "floor", "ours")
 
     outcomes = msgspec.convert(found["outcomes"], list[Outcome])
     first = {(one.case.contestant, one.case.engine): one.measurements[0] for one in outcomes}
     kept_up = [one.measurements[1:] for one in outcomes if one.case.contestant == OURS]
     assert [str(one.case) for one in outcomes] == [
-        "floor, sqlite, 400 rows",
-        "ours, sqlite, 400 rows",
-        "floor, postgresql, 400 rows",
-        "ours, postgresql, 400 rows",
+        "floor, sqlite, 2,000 rows",
+        "ours, sqlite, 2,000 rows",
+        "floor, postgresql, 2,000 rows",
+        "ours, postgresql, 2,000 rows",
     ]
     assert len({one.counts["rows"] for one in first.values()}) == 1
     assert first[OURS, "sqlite"].requests > first[FLOOR, "sqlite"].requests > 26

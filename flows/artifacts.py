@@ -26,10 +26,9 @@ from igh_sync_core.run import Progress
 
 LONG_AFTER_PAGES = 4
 """An entity gets a bar of its own when this many pages are stored and more are to come."""
-REFRESH_S = 10.0
-"""Such a bar moves no more often: each move is a request to Prefect's server, and several tables have one at once."""
+REFRESH_S = 2.0
 REST_S = 1.0
-"""Nor does the bar of the run."""
+"""The bar of the run moves no more often; each move is a request to Prefect's server."""
 COUNTS = ("added", "updated", "closed", "unchanged", "requests")
 _RANKS = {"failed": 0, "completed": 1, "skipped": 2}
 

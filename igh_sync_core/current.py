@@ -148,29 +148,29 @@ def _as_given(time: ColumnElement[Any]) -> ColumnElement[Any]:
     return type_coerce(time, NullType())
 
 
+def _open_of(tables: EntityTables, *columns: ColumnElement[Any]) -> Select[Any]:
+    """Key, ``row_id`` and more of the open versions of *keys*."""
+    main = tables.main
+    is_open = (main.c.valid_to.is_(None), is_one_of(main.c[tables.spec.key], "keys"))
+    return select(key_of(tables), main.c.row_id, *columns).where(*is_open)
+
+
 @Prepared
 def _versions_of(tables: EntityTables) -> Select[Any]:
-    main = tables.main
-    is_current = (main.c.valid_to.is_(None), is_one_of(main.c[tables.spec.key], "keys"))
-    return select(key_of(tables), main.c.row_id, _as_given(main.c.valid_from)).where(*is_current)
+    return _open_of(tables, _as_given(tables.main.c.valid_from))
 
 
 @Prepared
 def _numbers_of(tables: EntityTables) -> Select[Any]:
-    main = tables.main
-    is_open = (main.c.valid_to.is_(None), is_one_of(main.c[tables.spec.key], "keys"))
-    return select(key_of(tables), main.c.row_id, main.c.versionnumber).where(*is_open)
+    return _open_of(tables, tables.main.c.versionnumber)
 
 
 @Prepared
 def _documents_of(about: tuple[str, EntityTables]) -> Select[Any]:
     engine, tables = about
-    main = tables.main
     # The bytes as they are where they can be had: to make texts of them takes longer, and up to three times the memory.
     kept_as: TypeEngine[Any] = Text() if engine == "postgresql" else LargeBinary()
-    is_current = (main.c.valid_to.is_(None), is_one_of(main.c[tables.spec.key], "keys"))
-    columns = (main.c.row_id, _as_given(main.c.valid_from), cast(main.c.json_response, kept_as))
-    return select(key_of(tables), *columns).where(*is_current)
+    return _open_of(tables, _as_given(tables.main.c.valid_from), cast(tables.main.c.json_response, kept_as))
 
 
 @Prepared

@@ -64,11 +64,12 @@ class Trail:
         """
         if link is None:
             return None
-        if _digest(link) in self._seen:
+        digest = _digest(link)
+        if digest in self._seen:
             message = "a next link leads back to a page already read"
             raise ProtocolViolation(message, url=link.partition("?")[0])
-        self._seen.add(_digest(check_address(link, self._root)))
-        return link
+        self._seen.add(digest)
+        return check_address(link, self._root)
 
 
 def _digest(link: str) -> bytes:

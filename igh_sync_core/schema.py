@@ -4,8 +4,8 @@ What is to be done is worked out first, as statements; a plan shows them, a run 
 inside the caller's transaction, and both engines take DDL back with it.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -129,24 +129,24 @@ def apply(conn: Connection, stored: Stored, specs: Iterable[TableSpec], *, langu
     """
     made: list[str] = []
     failed: list[tuple[LogicalName, str]] = []
-    for work in outline(stored, tuple(specs), language=language):
-        table = str(entity_tables(work.spec).main.name)
+    specs = tuple(specs)
+    around = _surroundings(stored, specs, language)
+    for spec in specs:
+        table, then = str(entity_tables(spec).main.name), around.copy()
+        work = _outline_one(stored, spec, then)
         if fault := _execute(conn, work):
-            failed.append((work.spec.logical_name, f"table {table} could not be changed: {fault}"))
-        elif work.is_new:
+            failed.append((spec.logical_name, f"table {table} could not be changed: {fault}"))
+            continue
+        around = then
+        if work.is_new:
             made.append(table)
     return Applied(tuple(made), tuple(failed))
 
 
 def outline(stored: Stored, specs: Sequence[TableSpec], *, language: int) -> Iterator[Work]:
     """Work out what each entity's tables need, in the order of *specs*; pure."""
-    present = set(stored.tables)
-    own_views = {name for shape in stored.shapes.values() for name in shape.views}
-    wanted = {str(entity_tables(spec).main.name) for spec in specs}
-    taken = frozenset(present | (stored.views - own_views) | wanted)
-    around = _Surroundings(present, taken, own_views & stored.views, list(_in_the_way(stored, wanted)), language)
-    for spec in specs:
-        yield _outline_one(stored, spec, around)
+    around = _surroundings(stored, specs, language)
+    yield from (_outline_one(stored, spec, around) for spec in specs)
 
 
 @dataclass(frozen=True)
@@ -156,23 +156,32 @@ class _Surroundings:
     Attributes:
         present: Tables, those made so far included.
         taken: Names that no view may have.
-        standing: Views of ours that have not been dropped so far.
-        homeless: Those that must make way before any table is made.
+        standing: Views of ours that are stored and neither dropped nor replaced so far.
         language: LCID of the labels.
     """
 
     present: set[str]
     taken: frozenset[str]
     standing: set[str]
-    homeless: list[str]
     language: int
 
+    def copy(self) -> "_Surroundings":
+        """The same, to go on from: what of an entity fails is undone, and the next one finds all as it was."""
+        return replace(self, present=set(self.present), standing=set(self.standing))
 
-def _in_the_way(stored: Stored, wanted: Collection[str]) -> Iterator[str]:
-    """Views whose name a table needs, and those built on them, which go first."""
+
+def _surroundings(stored: Stored, specs: Sequence[TableSpec], language: int) -> _Surroundings:
+    own_views = {name for shape in stored.shapes.values() for name in shape.views}
+    wanted = {str(entity_tables(spec).main.name) for spec in specs}
+    taken = stored.tables | (stored.views - own_views) | wanted
+    return _Surroundings(set(stored.tables), taken, own_views & stored.views, language)
+
+
+def _in_the_way(stored: Stored, table: str) -> Iterator[str]:
+    """A view that has the name of a table, and before it the one built on it."""
     for shape in stored.shapes.values():
-        is_needed = [name in wanted for name in shape.views]
-        yield from (name for at, name in enumerate(shape.views) if any(is_needed[at:]) and name in stored.views)
+        if table in shape.views:
+            yield from shape.views[: shape.views.index(table) + 1]
 
 
 def _outline_one(stored: Stored, spec: TableSpec, around: _Surroundings) -> Work:
@@ -181,14 +190,12 @@ def _outline_one(stored: Stored, spec: TableSpec, around: _Surroundings) -> Work
     is_new = name not in stored.columns
     # What is remembered of a table that is gone says nothing of the one to be made, but where its views are.
     before = stored.shapes.get(name)
-    making_way = [views.DropView(view) for view in around.homeless]
-    around.standing.difference_update(around.homeless)
-    around.homeless.clear()
+    making_way = list(_dropping(_in_the_way(stored, name), around))
     creating = list(_missing_tables(spec, around.present))
     altering = [] if is_new else list(_alterations(stored, tables))
     fresh = frozenset() if is_new else _fresh(stored, spec, before)
     after = _with_views(shape_of(spec, None if is_new else before), spec, around)
-    viewing = list(_viewing(spec, before, after, around.standing, is_altered=is_new or bool(altering)))
+    viewing = list(_viewing(spec, before, after, around, is_altered=is_new or bool(altering)))
     statements = _ordered(making_way, creating, altering, viewing)
     return Work(spec, statements, fresh, is_new, None if after == before and not statements else after)
 
@@ -244,14 +251,20 @@ def _with_views(shape: Shape, spec: TableSpec, around: _Surroundings) -> Shape:
 
 
 def _viewing(
-    spec: TableSpec, before: Shape | None, after: Shape, standing: set[str], *, is_altered: bool
+    spec: TableSpec, before: Shape | None, after: Shape, around: _Surroundings, *, is_altered: bool
 ) -> Iterator[ExecutableDDLElement]:
-    old = before.views if before else ()
     is_same = before is not None and (before.views, before.views_digest) == (after.views, after.views_digest)
-    if is_same and not is_altered and standing >= set(after.views):
+    if is_same and not is_altered and around.standing >= set(after.views):
         return
-    yield from (views.DropView(name) for name in old if name in standing)
+    yield from _dropping(before.views if before else (), around)
     yield from views.creation(spec, after.views, after.language)
+
+
+def _dropping(names: Iterable[str], around: _Surroundings) -> Iterator[ExecutableDDLElement]:
+    for name in names:
+        if name in around.standing:
+            around.standing.remove(name)
+            yield views.DropView(name)
 
 
 def _execute(conn: Connection, work: Work) -> str:

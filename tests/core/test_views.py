@@ -173,6 +173,23 @@ def test_an_entity_set_named_like_a_view_gets_its_table(
         assert store.rows(f"SELECT count(*) FROM {name}") == [(1,)]  # noqa: S608 - our own names
 
 
+@pytest.mark.parametrize("clash", ["samples_current", "samples_history"])
+@pytest.mark.parametrize("then", [("sample", "clash"), ("clash", "sample")], ids="-".join)
+def test_an_entity_that_fails_takes_nothing_from_the_others(store: Store, then: tuple[str, ...], clash: str) -> None:
+    """Neither the name that another needs nor the table of a choice they share (law 9)."""
+    specs = {"sample": spec_of(), "clash": spec_of(GRADE, entity="clash", entity_set=clash)}
+    store.become(specs["sample"])
+    store.run("CREATE TABLE theirs (x INTEGER)")
+    store.run("CREATE INDEX uq_bads_open ON theirs (x)")
+
+    applied = store.become(spec_of(GRADE, entity="bad"), *(specs[name] for name in then))
+    store.write(specs["clash"], {"clashid": key(1), "grade": 1})
+
+    assert [name for name, _why in applied.failed] == ["bad"]
+    assert [len(store.views_of(spec)) for spec in specs.values()] == [2, 2]
+    assert store.rows("SELECT code FROM _optionset_grade") == [(1,)]
+
+
 @pytest.mark.parametrize(("clash", "left"), [("samples_current", ["samples_history"]), ("samples_history", [])])
 def test_a_view_makes_way_alone_where_none_is_built_on_it(store: Store, clash: str, left: list[str]) -> None:
     """Its entity is not among those that a run looks after."""

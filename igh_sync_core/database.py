@@ -7,6 +7,7 @@ time, so transactions of one process queue here fairly instead of polling the fi
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Delete, Table, delete, event, func, select
@@ -17,6 +18,7 @@ from igh_sync_core import bulk, driver
 from igh_sync_core.config import Config
 from igh_sync_core.driver import TEMPORARY, Prepared, store_errors
 from igh_sync_core.engines import APART, open_engine
+from igh_sync_core.log_mover import LogMover
 
 _QUEUE = 7_021_953
 """Number of the advisory lock that those who make tables queue at; any number nobody else uses."""
@@ -43,21 +45,28 @@ class Database:
         self._writer = _writer_lock(str(self.engine.url)) if not self.is_postgres else None
         self._keepers = 0
         self._keepers_guard = threading.Lock()
+        self._mover: LogMover | None = None
 
     @contextlib.contextmanager
     def keeping_connections(self) -> Iterator[None]:
         """Until the block ends, connections given back are kept for the next user instead of being closed.
 
-        Opening a SQLite file with hundreds of tables means reading all their definitions.
+        Opening a SQLite file with hundreds of tables means reading all their definitions. As long, what is committed
+        moves from the file's log into the file in a thread of its own.
         """
         with self._keepers_guard:
             self._keepers += 1
+            if not (self.is_postgres or self._mover):
+                self._mover = LogMover(Path(self.engine.url.database or ""), self.connection)
         try:
             yield
         finally:
             with self._keepers_guard:
                 self._keepers -= 1
                 is_last = not self._keepers
+                mover, self._mover = (self._mover, None) if is_last else (None, self._mover)
+            if mover:
+                mover.close()
             if is_last:
                 self.engine.dispose()
 
@@ -118,8 +127,11 @@ class Database:
     @contextlib.contextmanager
     def transaction(self, conn: Connection) -> Iterator[None]:
         """Commit everything written inside, or nothing of it (law 1)."""
-        with self.turn(), conn.begin():
-            yield
+        with self.turn():
+            with conn.begin():
+                yield
+            if mover := self._mover:
+                mover.note_commit()
 
     @contextlib.contextmanager
     def apart(self, conn: Connection) -> Iterator[None]:

@@ -41,6 +41,10 @@ _IDLE_SQLITE, _IDLE_POSTGRES = 2, 32
 """Idle connections kept at most: each of SQLite's holds all definitions, pages and statements, some 3 MB."""
 
 
+_LOG_PAGES = 4_000
+"""Pages in the write-ahead log, of 8 kB in files of ours, from which on commits move it into the file themselves."""
+
+
 def url_of(config: Config) -> URL:
     """Where the database is; PostgreSQL wins when both are set."""
     if config.get_db_type() == "postgresql":
@@ -138,6 +142,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA page_size = 8192")
     _keep_log(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
+    # Commits move the log into the file only where it grows faster than its mover works.
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
     connection.execute("PRAGMA temp_store = FILE")
     # Per connection, and every connection fills its own in time: what the files hold is cached by the system anyway.
     connection.execute("PRAGMA cache_size = -1000")

@@ -1,0 +1,71 @@
+"""Moves what SQLite's write-ahead log holds into the file, beside those who write.
+
+Left to SQLite, every few megabytes whoever commits does it as a part of that, and nobody writes while the disk is
+waited for. A thread of its own takes nobody's time; should it fall behind, or fail, commits do it after all, since
+every connection keeps SQLite's own limit.
+Source: https://www.sqlite.org/wal.html
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from threading import Event, Thread
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from igh_sync_core import driver
+from igh_sync_core.errors import StoreError
+
+_WORTHWHILE_BYTES = 4 * 2**20
+_REST_S = 0.02
+"""Between two moves: each waits for the disk twice, whatever there is to move."""
+
+log = logging.getLogger(__name__)
+
+
+class LogMover:
+    """One thread at most; it starts with the first commit that leaves a log worth it.
+
+    Args:
+        path: The file.
+        connect: Opens a connection to it.
+    """
+
+    def __init__(self, path: Path, connect: Callable[[], AbstractContextManager[Connection]]) -> None:
+        self._log = Path(f"{path}-wal")
+        self._connect = connect
+        self._thread: Thread | None = None
+        self._has_news, self._is_over = Event(), Event()
+
+    def note_commit(self) -> None:
+        """Something was written; called by one thread at a time."""
+        if self._thread is None and self._is_worthwhile():
+            self._thread = Thread(target=self._work, name="log-mover", daemon=True)
+            self._thread.start()
+        self._has_news.set()
+
+    def close(self) -> None:
+        """End the thread, and wait for that."""
+        self._is_over.set()
+        self._has_news.set()
+        if self._thread:
+            self._thread.join()
+
+    def _is_worthwhile(self) -> bool:
+        try:
+            return self._log.stat().st_size >= _WORTHWHILE_BYTES
+        except OSError:
+            return False
+
+    def _work(self) -> None:
+        try:
+            with self._connect() as conn:
+                while self._has_news.wait() and not self._is_over.is_set():
+                    self._has_news.clear()
+                    driver.execute(conn, "PRAGMA wal_checkpoint(PASSIVE)")
+                    self._is_over.wait(_REST_S)
+        except (DBAPIError, StoreError) as exc:
+            # Nothing is lost: it stays in the log, and whoever commits meets the fault if it lasts.
+            log.debug("the log is left to those who commit: %s", exc)

@@ -210,7 +210,8 @@ def _single_choice(values: Values) -> Values:
 
 
 def _lower_case(values: Values) -> Values:
-    return values if "".join(filter(None, values)).islower() else [value and value.lower() for value in values]
+    text = "".join(filter(None, values))  # one comparison for all: hardly a server spells keys in capitals
+    return values if text == text.lower() else [value and value.lower() for value in values]
 
 
 def _texts(values: Values) -> Values:

@@ -65,10 +65,12 @@ class Database:
                 self._keepers -= 1
                 is_last = not self._keepers
                 mover, self._mover = (self._mover, None) if is_last else (None, self._mover)
-            if mover:
-                mover.close()
-            if is_last:
-                self.engine.dispose()
+            try:
+                if mover:
+                    mover.close()
+            finally:
+                if is_last:
+                    self.engine.dispose()
 
     def _given_back(self, _connection: object, record: ConnectionPoolEntry) -> None:
         if not self._keepers:

@@ -40,9 +40,16 @@ _OTHER_FILE = "name another file, in a folder you may write to"
 _IDLE_SQLITE, _IDLE_POSTGRES = 2, 32
 """Idle connections kept at most: each of SQLite's holds all definitions, pages and statements, some 3 MB."""
 
+LOG_PAGES = 4_000
+"""Pages in SQLite's write-ahead log, of 8 kB in files of ours, from which on each commit moves them into the file.
 
-_LOG_PAGES = 4_000
-"""Pages in the write-ahead log, of 8 kB in files of ours, from which on commits move it into the file themselves."""
+Fewer are left to ``log_mover`` during a run.
+"""
+
+
+def log_of(path: Path) -> Path:
+    """Where SQLite keeps the write-ahead log of a file: beside the one that a link leads to."""
+    return Path(f"{path.resolve()}-wal")
 
 
 def url_of(config: Config) -> URL:
@@ -100,7 +107,7 @@ def _why_unusable(path: Path) -> str:
     Source: https://www.sqlite.org/howtocorrupt.html
     """
     # A log that a killed run left stays where it is; without one, this way leaves none behind.
-    mode = "ro" if Path(f"{path}-wal").exists() else "rw"
+    mode = "ro" if log_of(path).exists() else "rw"
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=0)) as connection:
             connection.execute("PRAGMA schema_version")
@@ -142,8 +149,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA page_size = 8192")
     _keep_log(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
-    # Commits move the log into the file only where it grows faster than its mover works.
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     connection.execute("PRAGMA temp_store = FILE")
     # Per connection, and every connection fills its own in time: what the files hold is cached by the system anyway.
     connection.execute("PRAGMA cache_size = -1000")

@@ -20,7 +20,7 @@ from igh_sync_core.database import Database
 from igh_sync_core.discovery import Hints
 from igh_sync_core.drift import Verdict
 from igh_sync_core.driver import store_errors
-from igh_sync_core.engines import looking_engine
+from igh_sync_core.engines import log_of, looking_engine
 from igh_sync_core.entities import EntityConfig
 from igh_sync_core.errors import RequestRejected
 from igh_sync_core.estimate import count_records
@@ -205,6 +205,6 @@ def _unwriting_engine(path: Path) -> Engine:
     Where a killed run left a log beside the file, closing it would move the log's pages into it; a connection opened
     for reading alone does not, but it leaves a log behind where there is none.
     """
-    engine = looking_engine(path, is_read_only=Path(f"{path}-wal").exists())
+    engine = looking_engine(path, is_read_only=log_of(path).exists())
     event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
     return engine

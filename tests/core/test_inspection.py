@@ -170,6 +170,12 @@ def test_a_log_that_a_killed_run_left_is_left_as_it_is(stored: tuple[Copy, Path]
     assert plan(copy).passed
     assert (path.read_bytes(), log.read_bytes()) == before
 
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    with inspection.reading(replace(copy.config, sqlite_db_path=str(link))) as conn:
+        assert conn.execute(text("SELECT max(records_count) FROM _sync_state")).scalar_one() == 1007
+    assert (path.read_bytes(), log.read_bytes()) == before
+
 
 _DIES = """
 import os, sqlite3, sys

@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 
 from . import dlt_home
-from .cases import CONTESTANTS, ENGINES, Case, Outcome, cases
+from .cases import CONTESTANTS, ENGINES, Case, Outcome, best, cases
 from .display import measurements_table, ratios_table
 from .measuring import Arena
 from .ratios import ratios
@@ -38,18 +38,15 @@ def _measure(chosen: Sequence[Case], options: Namespace) -> list[Outcome]:
     with Arena(("--without-json",) if options.floor_without_json else ()) as arena:
         for case in chosen:
             # With added latency waits rule, and a second run takes minutes to say the same.
-            best = _fastest([arena.measure(case) for _ in range(1 if case.latency_ms else options.repeats)])
-            outcomes.append(best)
-            spent = ", ".join(f"{measured.workload} {measured.seconds:.2f} s" for measured in best.measurements)
-            progress.print(f"{case}: {spent or 'nothing measured'}{best.error and f'; {best.error}'}", markup=False)
+            outcome = best([arena.measure(case) for _ in range(1 if case.latency_ms else options.repeats)])
+            outcomes.append(outcome)
+            spent = ", ".join(f"{measured.workload} {measured.seconds:.2f} s" for measured in outcome.measurements)
+            progress.print(
+                f"{case}: {spent or 'nothing measured'}{outcome.error and f'; {outcome.error}'}", markup=False
+            )
             if options.json:
                 _write(options, outcomes)
     return outcomes
-
-
-def _fastest(outcomes: Sequence[Outcome]) -> Outcome:
-    """That with the quickest first load: what else the machine does only ever adds."""
-    return min(outcomes, key=lambda one: (bool(one.error), one.measurements[0].seconds if one.measurements else 0.0))
 
 
 def _write(options: Namespace, outcomes: list[Outcome]) -> None:
@@ -75,7 +72,7 @@ def _parser() -> ArgumentParser:
         "--repeats",
         type=int,
         default=1,
-        help="runs of each case without added latency, the fastest counts (default: 1)",
+        help="runs of each case without added latency, the quickest of each workload counts (default: 1)",
     )
     parser.add_argument("--floor-without-json", action="store_true", help="the floor does not keep the records' JSON")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")

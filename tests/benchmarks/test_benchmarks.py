@@ -9,7 +9,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from .cases import CHANGED, DLT, DLT_LABELS, FIRST, FLOOR, FLOW, NOTHING, OURS, Case, Measurement, Outcome, cases
+from .cases import (
+    CHANGED,
+    DLT,
+    DLT_LABELS,
+    FIRST,
+    FLOOR,
+    FLOW,
+    NOTHING,
+    OURS,
+    Case,
+    Measurement,
+    Outcome,
+    best,
+    cases,
+)
 from .ratios import Ratio, ratios
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +75,21 @@ def outcome(case: Case, *seconds: float, peak_mb: float = 100.0, rows: int = 1_0
 
 def judged(*outcomes: Outcome) -> dict[str, tuple[Any, bool]]:
     return {ratio.claim: (pytest.approx(ratio.value), ratio.is_reached) for ratio in ratios(outcomes)}
+
+
+def test_of_a_case_measured_twice_the_quickest_of_each_workload_counts() -> None:
+    case = Case(OURS, "sqlite", 2_000)
+
+    both = best([outcome(case, 3.0, 0.1, 0.3), outcome(case, 2.0, 0.2, 0.4)])
+
+    assert [one.seconds for one in both.measurements] == [2.0, 0.1, 0.3]
+    assert both.case == case
+
+
+def test_a_case_that_went_wrong_once_has_gone_wrong() -> None:
+    case = Case(OURS, "sqlite", 2_000)
+
+    assert best([outcome(case, 3.0), Outcome(case, error="it broke")]).error == "it broke"
 
 
 def test_every_ratio_compares_what_its_name_says() -> None:

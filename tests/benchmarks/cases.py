@@ -93,6 +93,11 @@ class Outcome(Struct):
         """The measurement of one workload, if there is one."""
         return next((one for one in self.measurements if one.workload == workload), None)
 
+    @property
+    def peak_mb(self) -> float:
+        """Most memory that any of its processes held; at least one workload was measured."""
+        return max(one.peak_mb for one in self.measurements)
+
 
 def best(outcomes: Sequence[Outcome]) -> Outcome:
     """Of each workload the quickest measurement, since what else the machine does only ever adds; or the first error.

@@ -107,8 +107,7 @@ def _to_one_by_one(results: Results) -> Iterator[Ratio]:
 def _memory(results: Results) -> Iterator[Ratio]:
     for outcome in results.of(OURS):
         if outcome.measurements:
-            peak_mb = outcome.measurements[-1].peak_mb
-            yield Ratio("peak memory over imports, MB", _where(outcome.case), peak_mb, PEAK_MB)
+            yield Ratio("peak memory over imports, MB", _where(outcome.case), outcome.peak_mb, PEAK_MB)
 
 
 def _growth(results: Results) -> Iterator[Ratio]:
@@ -116,7 +115,7 @@ def _growth(results: Results) -> Iterator[Ratio]:
     peaks: dict[str, list[tuple[int, float]]] = {}
     for outcome in _without_latency(results):
         if outcome.measurements:
-            peaks.setdefault(outcome.case.engine, []).append((outcome.case.rows, outcome.measurements[-1].peak_mb))
+            peaks.setdefault(outcome.case.engine, []).append((outcome.case.rows, outcome.peak_mb))
     for engine, found in peaks.items():
         (fewest, small_mb), (most, large_mb) = min(found), max(found)
         if fewest < most:

@@ -80,10 +80,10 @@ def judged(*outcomes: Outcome) -> dict[str, tuple[Any, bool]]:
 def test_of_a_case_measured_twice_the_quickest_of_each_workload_counts() -> None:
     case = Case(OURS, "sqlite", 2_000)
 
-    both = best([outcome(case, 3.0, 0.1, 0.3), outcome(case, 2.0, 0.2, 0.4)])
+    both = best([outcome(case, 3.0, 0.1, 0.3, peak_mb=90.0), outcome(case, 2.0, 0.2, 0.4)])
 
     assert [one.seconds for one in both.measurements] == [2.0, 0.1, 0.3]
-    assert both.case == case
+    assert (both.case, both.peak_mb) == (case, 100.0)
 
 
 def test_a_case_that_went_wrong_once_has_gone_wrong() -> None:

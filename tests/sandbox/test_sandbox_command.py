@@ -22,7 +22,10 @@ def settings() -> Iterator[dict[str, str]]:
         assert process.stdout
         yield json.loads(process.stdout.readline())
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()  # or the suite would wait for ever where interrupts are ignored, as in jobs of some shells
 
 
 @pytest.fixture

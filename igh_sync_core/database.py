@@ -63,14 +63,18 @@ class Database:
         finally:
             with self._keepers_guard:
                 self._keepers -= 1
-                is_last = not self._keepers
-                mover, self._mover = (self._mover, None) if is_last else (None, self._mover)
-            try:
-                if mover:
-                    mover.close()
-            finally:
+                is_last, mover = not self._keepers, self._mover
                 if is_last:
-                    self.engine.dispose()
+                    self._mover = None
+            if is_last:
+                self._let_go(mover)
+
+    def _let_go(self, mover: LogMover | None) -> None:
+        try:
+            if mover:
+                mover.close()
+        finally:
+            self.engine.dispose()
 
     def _given_back(self, _connection: object, record: ConnectionPoolEntry) -> None:
         if not self._keepers:

@@ -88,5 +88,5 @@ def move(conn: Connection) -> int:
     """Move what can be moved now, outside a transaction; gives the pages that the log holds, moved or not."""
     with driver_errors(conn, _MOVE), closing(conn.connection.cursor()) as cursor:
         cursor.execute(_MOVE)
-        _is_busy, pages, _moved = cursor.fetchone() or (0, 0, 0)
+        [(_is_busy, pages, _moved)] = cursor.fetchall()
     return int(pages)

@@ -176,12 +176,11 @@ def test_a_slow_mover_leaves_the_log_to_commits_before_it_grows_without_bound(
     move = log_mover.move
 
     def move_slowly(conn: Connection) -> int:
-        begun = threading.Event()
         with contextlib.closing(sqlite3.connect(path)) as other:
             # A read transaction at this place of the log: what is committed meanwhile stays in it, as on a slow disk.
             other.execute("BEGIN")
             other.execute("SELECT count(*) FROM t").fetchone()
-            begun.wait(0.3)
+            time.sleep(0.3)
             return move(conn)
 
     monkeypatch.setattr(log_mover, "move", move_slowly)

@@ -18,11 +18,11 @@ from prefect.artifacts import (
 
 from flows.diagram import relation_diagram
 from flows.harmless import harmless
-from igh_sync_core.drift import Verdict
 from igh_sync_core.model import TableSpec
-from igh_sync_core.references import Findings, Unchecked
+from igh_sync_core.preparation.drift import Verdict
+from igh_sync_core.related.references import Findings, Unchecked
 from igh_sync_core.report import EntityReport, RunReport
-from igh_sync_core.run import Progress
+from igh_sync_core.sync.run import Progress
 
 LONG_AFTER_PAGES = 4
 """An entity gets a bar of its own when this many pages are stored and more are to come."""

@@ -7,9 +7,9 @@ from prefect.context import AssetContext
 
 from flows.harmless import harmless
 from igh_sync_core.config import Config
-from igh_sync_core.engines import url_of
-from igh_sync_core.entities import EntityConfig
+from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.report import EntityReport
+from igh_sync_core.store.engines import url_of
 
 UNKNOWN = Asset(key="sql://unknown/table")
 """Stands where the table is not known yet; every run names its own."""

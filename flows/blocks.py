@@ -12,8 +12,8 @@ from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 
 if TYPE_CHECKING:
-    from igh_sync_core.client import Client
     from igh_sync_core.config import Config
+    from igh_sync_core.webapi.client import Client
 
 # Without the internet the pages show no picture, as for Prefect's own blocks: its client takes nothing but http and
 # https here (a data: URI or a path is refused, also when it is read back from a server that would keep it), and where
@@ -175,7 +175,7 @@ class DataverseCredentials(CredentialsBlock):
         Raises:
             ConfigError: Lists every fault of the values.
         """
-        from igh_sync_core.client import Client  # noqa: PLC0415 - heavy; see the module's docstring
+        from igh_sync_core.webapi.client import Client  # noqa: PLC0415 - heavy; see the module's docstring
 
         return Client(self.to_config())
 

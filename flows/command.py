@@ -9,8 +9,8 @@ from rich.console import Console
 
 from flows.outcome import SyncFailed
 from flows.saving import save_blocks
+from igh_sync_core.cli.display import summary_table
 from igh_sync_core.config import load_config
-from igh_sync_core.display import summary_table
 from igh_sync_core.errors import SyncError
 
 DEMONSTRATION_ROWS = 2_000

@@ -12,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import select
 
-from igh_sync_core import catalog
+from igh_sync_core.cli.display import summary_table
 from igh_sync_core.config import load_config
-from igh_sync_core.database import Database
-from igh_sync_core.display import summary_table
+from igh_sync_core.metadata import catalog
 from igh_sync_core.model import LogicalName
 from igh_sync_core.report import RunReport
 from igh_sync_core.sandbox import Organisation, health_organisation, serve
-from igh_sync_core.tables import entity_tables
+from igh_sync_core.schema.tables import entity_tables
+from igh_sync_core.store.database import Database
 
 ENTITY = LogicalName("vin_candidate")
 SHOWN = ("row_id", "vin_name", "valid_from", "valid_to", "closed_reason")

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 
 from igh_sync_core.model import TableSpec
-from igh_sync_core.references import Findings
-from igh_sync_core.relations import relations_of
+from igh_sync_core.related.references import Findings
+from igh_sync_core.related.relations import relations_of
 
 BOTH_ENDS = 2
 AUDIT = frozenset(

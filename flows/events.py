@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from prefect.events import emit_event
 
 from flows.harmless import harmless
-from igh_sync_core.drift import Finding, Verdict
-from igh_sync_core.references import Findings
+from igh_sync_core.preparation.drift import Finding, Verdict
+from igh_sync_core.related.references import Findings
 
 DRIFT = "igh-sync.schema.drift"
 DANGLING = "igh-sync.references.dangling"

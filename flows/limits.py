@@ -11,7 +11,7 @@ from prefect import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 
-from igh_sync_core.pacing import Pace
+from igh_sync_core.webapi.pacing import Pace
 
 LIMIT = "dataverse"
 

@@ -10,9 +10,9 @@ from typing import TypeVar, cast
 
 from flows.blocks import DataverseCredentials, SyncDatabase
 from igh_sync_core.config import Config, load_config
-from igh_sync_core.entities import EntityConfig, load_entity_configs
+from igh_sync_core.config.entities import EntityConfig, load_entity_configs
 from igh_sync_core.errors import ConfigError
-from igh_sync_core.options import ENTITIES_AT_ONCE
+from igh_sync_core.sync.options import ENTITIES_AT_ONCE
 
 BlockT = TypeVar("BlockT", DataverseCredentials, SyncDatabase)
 

@@ -3,8 +3,8 @@
 from pydantic import SecretStr
 
 from flows.blocks import DataverseCredentials, SyncDatabase
-from igh_sync_core.certificate import read_certificate
 from igh_sync_core.config import Config
+from igh_sync_core.config.certificate import read_certificate
 
 
 def save_blocks(config: Config, name: str) -> None:

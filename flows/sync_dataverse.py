@@ -25,12 +25,12 @@ from flows.tiers import Tiers
 from igh_sync_core import workflow
 from igh_sync_core.config import Config
 from igh_sync_core.errors import SyncError
-from igh_sync_core.odata import MAX_PAGE_SIZE
-from igh_sync_core.options import ENTITIES_AT_ONCE
-from igh_sync_core.references import Findings, with_findings
+from igh_sync_core.related.references import Findings, with_findings
 from igh_sync_core.report import RunReport
-from igh_sync_core.run import Run
-from igh_sync_core.sharing import shared_client, shared_database
+from igh_sync_core.sync.options import ENTITIES_AT_ONCE
+from igh_sync_core.sync.run import Run
+from igh_sync_core.sync.sharing import shared_client, shared_database
+from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
 
 MOST_AT_ONCE = 16
 NAMED_AT_MOST = 3

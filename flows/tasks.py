@@ -22,16 +22,16 @@ from flows.limits import request_pace
 from flows.logs import core_logs
 from flows.order import Order
 from igh_sync_core import workflow
-from igh_sync_core.drift import Verdict
 from igh_sync_core.errors import SyncError
-from igh_sync_core.estimate import count_records
+from igh_sync_core.inspection.estimate import count_records
 from igh_sync_core.model import Organisation
-from igh_sync_core.options import Options, log_report
-from igh_sync_core.references import Findings
+from igh_sync_core.preparation.drift import Verdict
+from igh_sync_core.related.references import Findings
 from igh_sync_core.report import EntityReport
-from igh_sync_core.run import Progress, Run, ignore
-from igh_sync_core.sharing import shared_client
-from igh_sync_core.tier import sync_one
+from igh_sync_core.sync.options import Options, log_report
+from igh_sync_core.sync.run import Progress, Run, ignore
+from igh_sync_core.sync.sharing import shared_client
+from igh_sync_core.sync.tier import sync_one
 
 R = TypeVar("R")
 

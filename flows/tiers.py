@@ -13,9 +13,9 @@ from flows.assets import table_asset
 from flows.order import Order
 from igh_sync_core import workflow
 from igh_sync_core.config import Config
-from igh_sync_core.entities import EntityConfig
+from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.report import EntityReport
-from igh_sync_core.tier import failed
+from igh_sync_core.sync.tier import failed
 
 
 @dataclass

@@ -11,8 +11,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from igh_sync_core.config import Config
-from igh_sync_core.entities import EntityConfig, load_entity_configs
-from igh_sync_core.options import Options
+from igh_sync_core.config.entities import EntityConfig, load_entity_configs
+from igh_sync_core.sync.options import Options
 from igh_sync_core.workflow import run_workflow
 
 _LOGGER: ContextVar[logging.Logger | None] = ContextVar("logger", default=None)

@@ -14,23 +14,26 @@ from typing import Any
 
 import msgspec
 
-from igh_sync_core import catalog, drift, memory, preparation, schema
-from igh_sync_core.client import Client
+from igh_sync_core import memory
 from igh_sync_core.config import Config, validate
-from igh_sync_core.database import Database
-from igh_sync_core.drift import Verdict
-from igh_sync_core.entities import EntityConfig
+from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.errors import ConfigError
-from igh_sync_core.lock import exclusive_run, refuse_if_held
+from igh_sync_core.metadata import catalog
 from igh_sync_core.model import LogicalName, Organisation, TableSpec
-from igh_sync_core.options import Options
-from igh_sync_core.pacing import Pace
-from igh_sync_core.references import Findings, verify, with_findings
-from igh_sync_core.related import sync_related
+from igh_sync_core.preparation import drift, validation
+from igh_sync_core.preparation.drift import Verdict
+from igh_sync_core.related.references import Findings, verify, with_findings
+from igh_sync_core.related.tier import sync_related
 from igh_sync_core.report import EntityReport, RunReport
-from igh_sync_core.run import Run
-from igh_sync_core.sharing import shared_client, shared_database
-from igh_sync_core.tier import guarded, sync_one, sync_tier
+from igh_sync_core.schema import ddl
+from igh_sync_core.store.database import Database
+from igh_sync_core.store.lock import exclusive_run, refuse_if_held
+from igh_sync_core.sync.options import Options
+from igh_sync_core.sync.run import Run
+from igh_sync_core.sync.sharing import shared_client, shared_database
+from igh_sync_core.sync.tier import guarded, sync_one, sync_tier
+from igh_sync_core.webapi.client import Client
+from igh_sync_core.webapi.pacing import Pace
 
 OUTCOME = "igh_sync_core.outcome"
 """Logger of what a run ends with; a program that shows the report itself may leave it out."""
@@ -101,7 +104,7 @@ def held(run: Run) -> Iterator[None]:
     """
     with run.database.keeping_connections():
         refuse_if_held(run.database)
-        schema.create_control_tables(run.database)
+        ddl.create_control_tables(run.database)
         with exclusive_run(run.database, run.run_id):
             with run.database.writing() as conn:
                 catalog.keep_organisation(conn, run.organisation)
@@ -144,7 +147,7 @@ def prepare(
     Returns:
         Notes worth reporting, and the requests of the run so far. What the check found is kept: see ``verdict_of``.
     """
-    prepared = preparation.prepare(run, tuple(entities), hints or {})
+    prepared = validation.prepare(run, tuple(entities), hints or {})
     return prepared.notes, run.organisation.requests + prepared.requests
 
 

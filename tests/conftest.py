@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from igh_sync_core.config import Config
-from igh_sync_core.database import Database
+from igh_sync_core.store.database import Database
 
 # A database serves all examples of a test; each example empties the tables it fills.
 _HABITS = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from igh_sync_core.config import Config, load_config
-from igh_sync_core.entities import EntityConfig, load_entity_configs
+from igh_sync_core.config.entities import EntityConfig, load_entity_configs
 from igh_sync_core.errors import ConfigError, SyncError
 
 INTERRUPTED = 130

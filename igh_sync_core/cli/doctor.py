@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from igh_sync_core.cli import common
-from igh_sync_core.display import check_line
-from igh_sync_core.doctor import Status
-from igh_sync_core.doctor import doctor as examine
+from igh_sync_core.cli.display import check_line
+from igh_sync_core.inspection.doctor import Status
+from igh_sync_core.inspection.doctor import doctor as examine
 
 _DESCRIPTION = "Look at everything a run needs: login, rights, change tracking, clock, database; nothing is changed."
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from igh_sync_core.cli import common
-from igh_sync_core.explanation import Standing, explain_record
+from igh_sync_core.inspection.explanation import Standing, explain_record
 
 _DESCRIPTION = "Say why a record is in the copy, by a chain of references; asks the database alone."
 

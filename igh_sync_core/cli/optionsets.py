@@ -10,14 +10,14 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select
 
-from igh_sync_core import shapes
-from igh_sync_core.choices import optionset_table
 from igh_sync_core.cli import common
 from igh_sync_core.config import Config
-from igh_sync_core.entities import EntityConfig
+from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.errors import ConfigError
-from igh_sync_core.inspection import reading
-from igh_sync_core.tables import identifier, optionset_name
+from igh_sync_core.inspection.dry_run import reading
+from igh_sync_core.schema import shapes
+from igh_sync_core.schema.optionsets import optionset_name, optionset_table
+from igh_sync_core.schema.tables import identifier
 
 _DESCRIPTION = "Print which columns of a copy hold choices, as JSON: entity to list of columns."
 

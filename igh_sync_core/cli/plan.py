@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from igh_sync_core.cli import common
-from igh_sync_core.display import finding_lines, plan_table
-from igh_sync_core.entities import load_optionsets_config
-from igh_sync_core.forecast import Outlook
-from igh_sync_core.inspection import plan as outlook_of
-from igh_sync_core.odata import MAX_PAGE_SIZE
+from igh_sync_core.cli.display import finding_lines, plan_table
+from igh_sync_core.config.entities import load_optionsets_config
+from igh_sync_core.inspection.dry_run import plan as outlook_of
+from igh_sync_core.inspection.forecast import Outlook
+from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
 
 _DESCRIPTION = "Show what a run would do, entity by entity; nothing is written."
 

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from igh_sync_core.cli import common
+from igh_sync_core.cli.display import LiveProgress, progress_display, summary_table
 from igh_sync_core.cli.doctor import doctor
 from igh_sync_core.cli.explain import explain
 from igh_sync_core.cli.plan import plan
-from igh_sync_core.display import LiveProgress, progress_display, summary_table
-from igh_sync_core.entities import load_optionsets_config
-from igh_sync_core.odata import MAX_PAGE_SIZE
-from igh_sync_core.options import ENTITIES_AT_ONCE, Options
+from igh_sync_core.config.entities import load_optionsets_config
 from igh_sync_core.report import RunReport
+from igh_sync_core.sync.options import ENTITIES_AT_ONCE, Options
+from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
 from igh_sync_core.workflow import OUTCOME, run_workflow
 
 MOST_AT_ONCE = 52

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from igh_sync_core.cli import common
-from igh_sync_core.display import finding_lines
-from igh_sync_core.entities import load_optionsets_config
-from igh_sync_core.inspection import validate_schema as validate
+from igh_sync_core.cli.display import finding_lines
+from igh_sync_core.config.entities import load_optionsets_config
+from igh_sync_core.inspection.dry_run import validate_schema as validate
 
 _DESCRIPTION = "Check the tables of a copy against the metadata of its Dataverse; nothing is written."
 

@@ -26,7 +26,7 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import Text
 
 from igh_sync_core.model import Column, Kind
-from igh_sync_core.tables import KINDS
+from igh_sync_core.schema.tables import KINDS
 
 from .recording import PageRequest, Recording
 from .worker import serve

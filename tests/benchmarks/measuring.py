@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
-from igh_sync_core.entities import load_entity_configs
+from igh_sync_core.config.entities import load_entity_configs
 
 from . import dlt_home
 from .cases import (

@@ -1,9 +1,9 @@
 """Contestant: this program, called as any orchestrator calls it."""
 
 from igh_sync_core.config import load_config
-from igh_sync_core.entities import load_entity_configs
-from igh_sync_core.options import Options
+from igh_sync_core.config.entities import load_entity_configs
 from igh_sync_core.report import RunReport
+from igh_sync_core.sync.options import Options
 from igh_sync_core.workflow import run_workflow
 
 from .worker import serve

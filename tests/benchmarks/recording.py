@@ -11,14 +11,14 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from igh_sync_core.catalog import kept_entries
-from igh_sync_core.client import Client
 from igh_sync_core.config import Config, load_config
-from igh_sync_core.database import Database
-from igh_sync_core.entities import EntityConfig, load_entity_configs
+from igh_sync_core.config.entities import EntityConfig, load_entity_configs
+from igh_sync_core.metadata.catalog import kept_entries
 from igh_sync_core.model import Column, LogicalName
-from igh_sync_core.odata import parse_page
-from igh_sync_core.options import Options
+from igh_sync_core.store.database import Database
+from igh_sync_core.sync.options import Options
+from igh_sync_core.webapi.client import Client
+from igh_sync_core.webapi.odata import parse_page
 from igh_sync_core.workflow import run_workflow
 
 from .worker import serve

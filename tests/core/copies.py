@@ -9,16 +9,16 @@ import httpx
 from sqlalchemy import MetaData, Table, select, text
 
 from igh_sync_core import workflow
-from igh_sync_core.client import Client, Pace
 from igh_sync_core.config import Config
-from igh_sync_core.control import SyncState
-from igh_sync_core.database import Database
-from igh_sync_core.entities import EntityConfig, load_entity_configs
-from igh_sync_core.options import Options
+from igh_sync_core.config.entities import EntityConfig, load_entity_configs
 from igh_sync_core.report import EntityReport, RunReport
-from igh_sync_core.run import Progress
 from igh_sync_core.sandbox import Organisation, Sandbox
 from igh_sync_core.sandbox.service import CLIENT_ID, CLIENT_SECRET
+from igh_sync_core.store.control import SyncState
+from igh_sync_core.store.database import Database
+from igh_sync_core.sync.options import Options
+from igh_sync_core.sync.run import Progress
+from igh_sync_core.webapi.client import Client, Pace
 
 CHALLENGED = 401
 IMPATIENT = Pace(attempts=2, wait=lambda _event, _seconds: None)

@@ -11,12 +11,12 @@ from typing import Any
 
 import httpx
 
-from igh_sync_core.client import Client
 from igh_sync_core.config import Config
-from igh_sync_core.entities import EntityConfig
+from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.sandbox import Organisation, Sandbox
 from igh_sync_core.sandbox.schema import Column, Kind
 from igh_sync_core.sandbox.service import CLIENT_ID, CLIENT_SECRET
+from igh_sync_core.webapi.client import Client
 
 LABEL = "@OData.Community.Display.V1.FormattedValue"
 TARGET = "@Microsoft.Dynamics.CRM.lookuplogicalname"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from igh_sync_core.entities import EntityConfig
+from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.sandbox import Organisation
 from igh_sync_core.sandbox.columns import lookup
 from igh_sync_core.sandbox.health import custom, intersect

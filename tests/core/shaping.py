@@ -10,21 +10,24 @@ import httpx
 from msgspec import Raw
 from sqlalchemy import text
 
-from igh_sync_core import checkpoint, drift, schema, shapes, strategy
-from igh_sync_core.catalog import Catalog, Entry
-from igh_sync_core.choices import Choices
-from igh_sync_core.client import Client, Pace
 from igh_sync_core.config import Config
-from igh_sync_core.control import SyncState
-from igh_sync_core.database import Database
-from igh_sync_core.drift import Verdict
-from igh_sync_core.entities import EntityConfig
+from igh_sync_core.config.entities import EntityConfig
+from igh_sync_core.history import checkpoint
+from igh_sync_core.history.choices import Choices
+from igh_sync_core.history.rows import RowCodec
+from igh_sync_core.history.versions import History
+from igh_sync_core.metadata.catalog import Catalog, Entry
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, Lookup, OptionKind, TableSpec
+from igh_sync_core.preparation import drift
+from igh_sync_core.preparation.drift import Verdict
 from igh_sync_core.report import Counts
-from igh_sync_core.rows import RowCodec
 from igh_sync_core.sandbox import Sandbox
-from igh_sync_core.tables import entity_tables, identifier
-from igh_sync_core.versions import History
+from igh_sync_core.schema import ddl, shapes
+from igh_sync_core.schema.tables import entity_tables, identifier
+from igh_sync_core.store.control import SyncState
+from igh_sync_core.store.database import Database
+from igh_sync_core.sync import strategy
+from igh_sync_core.webapi.client import Client, Pace
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
 ENGLISH, FRENCH = 1033, 1036
@@ -63,7 +66,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        schema.create_control_tables(database)
+        ddl.create_control_tables(database)
 
     def judge(self, *specs: TableSpec, faults: dict[str, str] | None = None, missing: Sequence[str] = ()) -> Verdict:
         """What a run would find, with nothing written."""
@@ -75,12 +78,12 @@ class Store:
         with self.database.writing() as conn:
             return drift.judge(shapes.read(conn, specs), entities, Catalog(entries))
 
-    def become(self, *specs: TableSpec, language: int = ENGLISH) -> schema.Applied:
+    def become(self, *specs: TableSpec, language: int = ENGLISH) -> ddl.Applied:
         """Judge and apply, as a run does."""
         verdict = self.judge(*specs)
         sound = [spec for spec in specs if spec.logical_name not in verdict.broken]
         with self.database.writing() as conn:
-            return schema.apply(conn, shapes.read(conn, sound), sound, language=language)
+            return ddl.apply(conn, shapes.read(conn, sound), sound, language=language)
 
     def write(self, spec: TableSpec, *records: dict[str, Any] | Raw, now: datetime = NOON, new: bool = False) -> Counts:
         """One page, its choices noted, its fresh columns filled in."""

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_config import faults_of
 
-from igh_sync_core.addresses import is_under, origin_of
 from igh_sync_core.config import Config
+from igh_sync_core.config.addresses import is_under, origin_of
 
 ORG = "https://org.crm.dynamics.com"
 

@@ -15,10 +15,10 @@ from copies import Copy, entities
 from earlier import EarlierProgram
 from shaping import wire_of
 
-from igh_sync_core.entities import EntityConfig, load_entity_configs
+from igh_sync_core.config.entities import EntityConfig, load_entity_configs
 from igh_sync_core.errors import StoreError
-from igh_sync_core.forecast import Outlook
-from igh_sync_core.inspection import plan, validate_schema
+from igh_sync_core.inspection.dry_run import plan, validate_schema
+from igh_sync_core.inspection.forecast import Outlook
 from igh_sync_core.sandbox import Organisation, health_organisation
 
 START = datetime(2026, 1, 10, 12, 0, 0, tzinfo=UTC)

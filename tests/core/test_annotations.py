@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from igh_sync_core import annotations
+from igh_sync_core.metadata import annotations
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
 
 LABEL = "@OData.Community.Display.V1.FormattedValue"

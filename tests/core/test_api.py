@@ -29,8 +29,8 @@ from igh_sync_core.config import (
     load_entity_configs,
     load_optionsets_config,
 )
-from igh_sync_core.options import Options
 from igh_sync_core.sandbox import Fault, Server, health_organisation, serve
+from igh_sync_core.sync.options import Options
 
 TABLES = [EntityConfig("vin_disease", "vin_diseases"), EntityConfig("vin_rdpriority", "vin_rdpriorities")]
 CORE = logging.getLogger("igh_sync_core")

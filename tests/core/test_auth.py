@@ -11,9 +11,9 @@ import pytest
 from pairs import write_pair
 from wires import LOGIN, ORG, ROOT, SECRET, TENANT, Entra, config
 
-from igh_sync_core.auth import LOGIN_HOSTS, DataverseAuth
 from igh_sync_core.config import Config
 from igh_sync_core.errors import AuthError, ProtocolViolation, SourceUnavailable, SyncError
+from igh_sync_core.webapi.auth import LOGIN_HOSTS, DataverseAuth
 
 
 def http_for(entra: Entra) -> httpx.Client:

@@ -10,12 +10,12 @@ import pytest
 from pairs import write_pair
 from wires import Time
 
-from igh_sync_core.certificate import read_certificate
-from igh_sync_core.client import Client
 from igh_sync_core.config import Config, load_config
+from igh_sync_core.config.certificate import read_certificate
 from igh_sync_core.errors import AuthError, ProtocolViolation
 from igh_sync_core.sandbox import Fault, Server, health_organisation, serve
 from igh_sync_core.sandbox.faults import Kind
+from igh_sync_core.webapi.client import Client
 
 
 @pytest.fixture(scope="module", name="server")

@@ -10,17 +10,18 @@ from copies import IMPATIENT, Copy, entities
 from shaping import NOON
 from sqlalchemy import text
 
-from igh_sync_core import catalog, discovery, workflow
-from igh_sync_core.catalog import Catalog, Entry
-from igh_sync_core.client import Client
+from igh_sync_core import workflow
 from igh_sync_core.config import Config
-from igh_sync_core.database import Database
+from igh_sync_core.metadata import catalog, discovery
+from igh_sync_core.metadata.catalog import Catalog, Entry
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
-from igh_sync_core.options import Options
-from igh_sync_core.preparation import version_of
+from igh_sync_core.preparation.validation import version_of
 from igh_sync_core.report import RunReport
 from igh_sync_core.sandbox import Organisation, Sandbox, health_organisation
-from igh_sync_core.schema import create_control_tables
+from igh_sync_core.schema.ddl import create_control_tables
+from igh_sync_core.store.database import Database
+from igh_sync_core.sync.options import Options
+from igh_sync_core.webapi.client import Client
 
 NAMES = ("vin_candidate", "vin_disease", "systemuser")
 DEFINITIONS = ("EntityDefinitions", "RelationshipDefinitions")

@@ -4,7 +4,7 @@ import pytest
 from pairs import write_pair
 from test_config import faults_of
 
-from igh_sync_core.certificate import read_certificate
+from igh_sync_core.config.certificate import read_certificate
 
 
 class TestCertificate:

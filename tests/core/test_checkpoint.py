@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import Connection, insert, select
 from test_versions import NOON, SPEC, A, B, Loader, at, loading, record
 
-from igh_sync_core import checkpoint
-from igh_sync_core.control import SyncLock, SyncLog, SyncState
-from igh_sync_core.database import Database
 from igh_sync_core.errors import StoreError
+from igh_sync_core.history import checkpoint
 from igh_sync_core.report import EntityReport
-from igh_sync_core.schema import create_control_tables
+from igh_sync_core.schema.ddl import create_control_tables
+from igh_sync_core.store.control import SyncLock, SyncLog, SyncState
+from igh_sync_core.store.database import Database
 
 LOCK = SyncLock.metadata.tables["_sync_lock"]
 LOG = SyncLog.metadata.tables["_sync_log"]

@@ -7,9 +7,9 @@ import pytest
 from shaping import ENGLISH, FRENCH, MULTI, NOON, PICK, Store, key, spec_of, text_column
 from sqlalchemy import inspect
 
-from igh_sync_core import choices
-from igh_sync_core.database import Database
+from igh_sync_core.history import choices
 from igh_sync_core.model import Column, Kind, LogicalName, Option, OptionKind, TableSpec
+from igh_sync_core.store.database import Database
 
 SAMPLE = LogicalName("sample")
 FORMATTED = "@OData.Community.Display.V1.FormattedValue"

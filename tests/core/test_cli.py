@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from igh_sync_core.entities import load_entity_configs
+from igh_sync_core.config.entities import load_entity_configs
 from igh_sync_core.sandbox import Fault, Server, health_organisation, serve
 
 SMALL = ("vin_disease", "vin_rdpriority")

@@ -13,14 +13,14 @@ from msgspec import Raw
 from sqlalchemy import select, text
 from test_versions import NOON, SPEC, A, B, Loader, at, loading, record
 
-from igh_sync_core import current
 from igh_sync_core.config import Config
-from igh_sync_core.database import Database
 from igh_sync_core.errors import DataError
+from igh_sync_core.history import current
+from igh_sync_core.history.rows import row_codec
+from igh_sync_core.history.versions import History
 from igh_sync_core.model import Column, Kind, TableSpec
 from igh_sync_core.report import Counts
-from igh_sync_core.rows import row_codec
-from igh_sync_core.versions import History
+from igh_sync_core.store.database import Database
 
 BOXED = msgspec.structs.replace(SPEC, columns=(*SPEC.columns, Column("box", Kind.COMPLEX)))
 LABEL = "name@OData.Community.Display.V1.FormattedValue"

@@ -19,18 +19,19 @@ from msgspec import Raw
 from sqlalchemy import MetaData, Table, event, func, insert, select, text
 from test_versions import NOON, SPEC, A, loading, record
 
-from igh_sync_core import lock
-from igh_sync_core.choices import Choices, optionset_table
 from igh_sync_core.config import Config
-from igh_sync_core.control import SyncSeen
-from igh_sync_core.database import Database, Lease
 from igh_sync_core.errors import DataError, StoreError, StoreUnavailable
-from igh_sync_core.lock import exclusive_run
+from igh_sync_core.history.choices import Choices
+from igh_sync_core.history.rows import RowCodec
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
-from igh_sync_core.rows import RowCodec
 from igh_sync_core.sandbox import health_organisation
-from igh_sync_core.schema import create_control_tables, create_tables
-from igh_sync_core.tables import entity_tables
+from igh_sync_core.schema.ddl import create_control_tables, create_tables
+from igh_sync_core.schema.optionsets import optionset_table
+from igh_sync_core.schema.tables import entity_tables
+from igh_sync_core.store import lock
+from igh_sync_core.store.control import SyncSeen
+from igh_sync_core.store.database import Database, Lease
+from igh_sync_core.store.lock import exclusive_run
 
 SEEN = SyncSeen.metadata.tables["_sync_seen"]
 THREADS = 8

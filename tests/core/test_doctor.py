@@ -15,14 +15,14 @@ from shaping import wire_of
 from sqlalchemy import insert
 from sqlalchemy.engine import make_url
 
-from igh_sync_core.client import Client
 from igh_sync_core.config import Config
-from igh_sync_core.control import SyncLock
-from igh_sync_core.doctor import Check, Status, doctor
-from igh_sync_core.entities import EntityConfig
+from igh_sync_core.config.entities import EntityConfig
+from igh_sync_core.inspection.doctor import Check, Status, doctor
 from igh_sync_core.sandbox import Organisation, health_organisation
 from igh_sync_core.sandbox.service import sent_address
-from igh_sync_core.schema import create_control_tables
+from igh_sync_core.schema.ddl import create_control_tables
+from igh_sync_core.store.control import SyncLock
+from igh_sync_core.webapi.client import Client
 
 READ = {"PrivilegeType": "Read", "PrivilegeId": "aaaaaaaa-0000-0000-0000-000000000001"}
 TABLES = ("vin_disease", "vin_rdpriority")

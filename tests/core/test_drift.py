@@ -5,12 +5,13 @@ import json
 import pytest
 from shaping import Store, key, spec_of, text_column
 
-from igh_sync_core import drift, shapes
-from igh_sync_core.catalog import Catalog, Entry
-from igh_sync_core.database import Database
-from igh_sync_core.drift import Severity, Verdict
-from igh_sync_core.entities import EntityConfig
+from igh_sync_core.config.entities import EntityConfig
+from igh_sync_core.metadata.catalog import Catalog, Entry
 from igh_sync_core.model import Column, Kind, LogicalName, Lookup
+from igh_sync_core.preparation import drift
+from igh_sync_core.preparation.drift import Severity, Verdict
+from igh_sync_core.schema import shapes
+from igh_sync_core.store.database import Database
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 SAMPLE = LogicalName("sample")

@@ -24,15 +24,15 @@ from sqlalchemy.schema import CreateTable
 from test_database import SEEN, kick, some
 from test_versions import SPEC
 
-from igh_sync_core import checkpoint
 from igh_sync_core.config import Config
-from igh_sync_core.control import SyncState
-from igh_sync_core.database import Database
-from igh_sync_core.dialect import is_one_of, listed
-from igh_sync_core.driver import Prepared, attempt, execute
 from igh_sync_core.errors import StoreError, StoreUnavailable
+from igh_sync_core.history import checkpoint
 from igh_sync_core.model import EntitySet
-from igh_sync_core.schema import create_control_tables
+from igh_sync_core.schema.ddl import create_control_tables
+from igh_sync_core.store.control import SyncState
+from igh_sync_core.store.database import Database
+from igh_sync_core.store.dialect import is_one_of, listed
+from igh_sync_core.store.driver import Prepared, attempt, execute
 
 STATE = SyncState.metadata.tables["_sync_state"]
 NO_TABLE = text("SELECT nothing FROM nowhere")

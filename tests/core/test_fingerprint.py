@@ -2,8 +2,9 @@
 
 from sqlalchemy import text
 
-from igh_sync_core import fingerprint, schema
-from igh_sync_core.database import Database
+from igh_sync_core.schema import ddl
+from igh_sync_core.store import fingerprint
+from igh_sync_core.store.database import Database
 
 CHANGES = (
     "create table other (a integer, b text)",
@@ -29,7 +30,7 @@ def execute(database: Database, statement: str) -> None:
 
 
 def test_moves_with_every_change_of_the_schema(database: Database) -> None:
-    schema.create_control_tables(database)
+    ddl.create_control_tables(database)
     before = of_schema(database)
     for statement in CHANGES:
         execute(database, statement)
@@ -39,7 +40,7 @@ def test_moves_with_every_change_of_the_schema(database: Database) -> None:
 
 
 def test_stays_while_rows_and_temporary_tables_come_and_go(database: Database) -> None:
-    schema.create_control_tables(database)
+    ddl.create_control_tables(database)
     before = of_schema(database)
     execute(database, "insert into _sync_seen (entity_name, key) values ('some', 'one')")
     with database.writing() as conn:

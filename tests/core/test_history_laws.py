@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert
 from sqlalchemy.exc import IntegrityError
 from test_versions import Loader, loading, record
 
-from igh_sync_core.database import Database
+from igh_sync_core.store.database import Database
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
 KEYS = [f"{letter * 8}-0000-0000-0000-00000000000{number}" for number, letter in enumerate("abcd")]

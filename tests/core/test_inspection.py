@@ -17,13 +17,14 @@ from shaping import NOON, wire_of
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from igh_sync_core import errors, inspection
+from igh_sync_core import errors
 from igh_sync_core.config import Config
-from igh_sync_core.database import Database
-from igh_sync_core.entities import EntityConfig
-from igh_sync_core.explanation import explain_record
-from igh_sync_core.forecast import Forecast, Outlook
+from igh_sync_core.config.entities import EntityConfig
+from igh_sync_core.inspection import dry_run
+from igh_sync_core.inspection.explanation import explain_record
+from igh_sync_core.inspection.forecast import Forecast, Outlook
 from igh_sync_core.sandbox import Organisation, health_organisation
+from igh_sync_core.store.database import Database
 
 TRACKED, UNTRACKED, WHOLE = "vin_disease", "vin_rdpriority", "vin_clinicalusestatus"
 
@@ -42,7 +43,7 @@ def copy(organisation: Organisation, database_settings: dict[str, str]) -> Copy:
 
 
 def plan(copy: Copy, *, page_size: int = 5_000) -> Outlook:
-    return inspection.plan(copy.config, copy.selection, page_size=page_size, connect=wire_of(copy.sandbox))
+    return dry_run.plan(copy.config, copy.selection, page_size=page_size, connect=wire_of(copy.sandbox))
 
 
 def reads(outlook: Outlook) -> dict[str, tuple[str, str, int | None, int | None]]:
@@ -115,7 +116,7 @@ def test_metadata_that_has_not_moved_is_not_asked_again_for_a_look(copy: Copy) -
     copy.sync()
     before = len(copy.sandbox.log)
     plan(copy)
-    inspection.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox))
+    dry_run.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox))
     asked = {
         entry.path.rpartition("/")[2].partition("(")[0] for entry in copy.sandbox.log[before:] if entry.status == 200
     }
@@ -132,7 +133,7 @@ def test_a_folder_that_is_not_there_is_told_before_a_run_finds_out(copy: Copy, t
 
 def test_looking_writes_nothing(copy: Copy, database_settings: dict[str, str]) -> None:
     plan(copy)
-    inspection.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox))
+    dry_run.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox))
 
     if path := database_settings.get("sqlite_db_path"):
         assert list(Path(path).parent.glob(Path(path).name + "*")) == []
@@ -172,7 +173,7 @@ def test_a_log_that_a_killed_run_left_is_left_as_it_is(stored: tuple[Copy, Path]
 
     link = path.with_name("link.db")
     link.symlink_to(path)
-    with inspection.reading(replace(copy.config, sqlite_db_path=str(link))) as conn:
+    with dry_run.reading(replace(copy.config, sqlite_db_path=str(link))) as conn:
         assert conn.execute(text("SELECT max(records_count) FROM _sync_state")).scalar_one() == 1007
     assert (path.read_bytes(), log.read_bytes()) == before
 
@@ -188,7 +189,7 @@ os._exit(9)
 
 def test_a_connection_for_looking_cannot_write(copy: Copy) -> None:
     copy.sync()
-    with inspection.reading(copy.config) as conn, pytest.raises((DBAPIError, errors.StoreError)):
+    with dry_run.reading(copy.config) as conn, pytest.raises((DBAPIError, errors.StoreError)):
         conn.execute(text("DELETE FROM vin_diseases"))
 
 
@@ -216,7 +217,7 @@ def test_a_damaged_file_is_an_error_of_ours(stored: tuple[Copy, Path]) -> None:
     path.write_bytes(path.read_bytes()[:9_000])
 
     with pytest.raises(errors.StoreError, match="malformed"):
-        inspection.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox))
+        dry_run.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox))
 
 
 def test_a_plan_shows_what_a_change_of_metadata_leads_to(copy: Copy, organisation: Organisation) -> None:
@@ -237,7 +238,7 @@ def test_a_plan_shows_what_a_change_of_metadata_leads_to(copy: Copy, organisatio
         ['ALTER TABLE "vin_diseases" ADD COLUMN "vin_weight" INTEGER'],
     )
     assert (broken.strategy, broken.reason) == ("", moved.verdict.errors[0].description)
-    assert inspection.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox)) == moved.verdict
+    assert dry_run.validate_schema(copy.config, copy.selection, connect=wire_of(copy.sandbox)) == moved.verdict
 
 
 def test_what_cannot_be_read_is_said(copy: Copy) -> None:
@@ -269,14 +270,14 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
     damaged.write_bytes(b"SQLite format 3\0" + b"\1" * 5_000)
     config = Config("https://org.crm.dynamics.com", "id", "secret", "", sqlite_db_path=str(damaged))
 
-    with pytest.raises(errors.ConfigError, match="is no SQLite database, or a damaged one"), inspection.reading(config):
+    with pytest.raises(errors.ConfigError, match="is no SQLite database, or a damaged one"), dry_run.reading(config):
         pass
 
 
 @pytest.mark.parametrize(
     "opened",
     [
-        inspection.reading,
+        dry_run.reading,
         lambda config: Database(config).writing(),
         lambda config: nullcontext(explain_record(config, [], table="contact", key="x")),
     ],

@@ -16,8 +16,8 @@ from msgspec import Raw
 from sqlalchemy import delete
 from test_versions import NOON, Loader, loading, record
 
-from igh_sync_core.database import Database
 from igh_sync_core.report import Counts
+from igh_sync_core.store.database import Database
 
 KEYS = tuple(f"{digit * 8}-0000-0000-0000-000000000001" for digit in "abcd")
 Fields = dict[str, Any]

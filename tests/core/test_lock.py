@@ -15,14 +15,14 @@ import pytest
 from copies import Copy, entities
 from sqlalchemy import delete, insert, select, update
 
-from igh_sync_core import lock, processes
 from igh_sync_core.config import Config
-from igh_sync_core.control import SyncLock, SyncSeen
-from igh_sync_core.database import Database
 from igh_sync_core.errors import StoreBusy, StoreError
-from igh_sync_core.lock import exclusive_run, fence
 from igh_sync_core.sandbox import health_organisation
-from igh_sync_core.schema import create_control_tables
+from igh_sync_core.schema.ddl import create_control_tables
+from igh_sync_core.store import lock, processes
+from igh_sync_core.store.control import SyncLock, SyncSeen
+from igh_sync_core.store.database import Database
+from igh_sync_core.store.lock import exclusive_run, fence
 
 LOCK = SyncLock.metadata.tables["_sync_lock"]
 SEEN = SyncSeen.metadata.tables["_sync_seen"]
@@ -30,10 +30,10 @@ RACERS = 4
 RUNNER = """
 import sys, time
 from igh_sync_core.config import Config
-from igh_sync_core.database import Database
+from igh_sync_core.store.database import Database
 from igh_sync_core.errors import StoreBusy
-from igh_sync_core.lock import exclusive_run
-from igh_sync_core.schema import create_control_tables
+from igh_sync_core.store.lock import exclusive_run
+from igh_sync_core.schema.ddl import create_control_tables
 setting, value, name, start = sys.argv[1:]
 time.sleep(max(0.0, float(start) - time.time()))
 database = Database(Config("https://org.crm.dynamics.com", "", "", "", **{setting: value}))

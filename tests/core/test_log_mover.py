@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
-from igh_sync_core import log_mover
 from igh_sync_core.config import Config
-from igh_sync_core.database import Database
+from igh_sync_core.store import log_mover
+from igh_sync_core.store.database import Database
 
 BYTES_A_ROW, ROWS_AT_ONCE = 1_000, 500
 

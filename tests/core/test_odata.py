@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igh_sync_core.errors import ProtocolViolation
-from igh_sync_core.odata import (
+from igh_sync_core.webapi.odata import (
     MAX_CONDITIONS,
     MAX_URL,
     date_literal,

@@ -7,9 +7,9 @@ from copies import Copy
 from graphs import FILTERED, SELECTION, Graph, key_of
 from shaping import wire_of
 
-from igh_sync_core import inspection
-from igh_sync_core.entities import EntityConfig
-from igh_sync_core.forecast import Forecast
+from igh_sync_core.config.entities import EntityConfig
+from igh_sync_core.inspection import dry_run
+from igh_sync_core.inspection.forecast import Forecast
 from igh_sync_core.report import EntityReport
 from igh_sync_core.sandbox import Fault
 from igh_sync_core.sandbox.columns import lookup
@@ -34,7 +34,7 @@ def copy(database_settings: dict[str, str]) -> Copy:
 
 
 def told(copy: Copy, *, page_size: int = 5_000) -> dict[str, Forecast]:
-    outlook = inspection.plan(copy.config, copy.selection, page_size=page_size, connect=wire_of(copy.sandbox))
+    outlook = dry_run.plan(copy.config, copy.selection, page_size=page_size, connect=wire_of(copy.sandbox))
     assert outlook.passed
     return {one.entity: one for one in outlook.entities}
 
@@ -184,7 +184,7 @@ def test_a_table_nothing_points_at_is_said_to_be_one(copy: Copy) -> None:
 
 def test_where_the_server_tells_no_counts_nothing_is_made_up(copy: Copy) -> None:
     copy.sandbox.faults.add(Fault(kind="status", match="RetrieveTotalRecordCount", status=400))
-    outlook = inspection.plan(copy.config, copy.selection, connect=wire_of(copy.sandbox))
+    outlook = dry_run.plan(copy.config, copy.selection, connect=wire_of(copy.sandbox))
 
     account = next(one for one in outlook.entities if one.entity == "account")
     assert (account.rows, account.rows_at_most, account.requests) == (None, None, 1)

@@ -6,9 +6,9 @@ import httpx
 import pytest
 from wires import ROOT, SLOW, URL, Entra, Feed, Time, busy, channel_to, config, numbers
 
-from igh_sync_core.client import Channel, Client, Pace
 from igh_sync_core.errors import SourceUnavailable
-from igh_sync_core.pacing import PageSize
+from igh_sync_core.webapi.client import Channel, Client, Pace
+from igh_sync_core.webapi.pacing import PageSize
 
 
 class TestPageSize:

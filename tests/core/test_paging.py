@@ -12,10 +12,10 @@ import pytest
 from msgspec import Raw
 from wires import LOGIN, URL, Entra, Feed, Pieces, Time, busy, channel_to, config, until
 
-from igh_sync_core.client import Client, Pace
 from igh_sync_core.errors import ProtocolViolation, RequestRejected
-from igh_sync_core.odata import Page
-from igh_sync_core.paging import Fetched, Trail, read_ahead
+from igh_sync_core.webapi.client import Client, Pace
+from igh_sync_core.webapi.odata import Page
+from igh_sync_core.webapi.paging import Fetched, Trail, read_ahead
 
 ROOT = "https://org.crm.dynamics.com/api/data/v9.2/"
 

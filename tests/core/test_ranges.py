@@ -10,10 +10,10 @@ from msgspec import structs
 
 from igh_sync_core.errors import SyncError
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, TableSpec
-from igh_sync_core.ranges import PIECES
-from igh_sync_core.run import Progress
 from igh_sync_core.sandbox import health_organisation
-from igh_sync_core.strategy import choose
+from igh_sync_core.sync.ranges import PIECES
+from igh_sync_core.sync.run import Progress
+from igh_sync_core.sync.strategy import choose
 
 ROWS = 4_000
 TABLE = "vin_clinicaltrials"

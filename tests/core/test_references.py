@@ -13,19 +13,19 @@ from copies import Copy
 from msgspec import Raw
 from sqlalchemy import event
 
-from igh_sync_core.database import Database
-from igh_sync_core.entities import load_entity_configs
+from igh_sync_core.config.entities import load_entity_configs
 from igh_sync_core.errors import ConfigError
-from igh_sync_core.explanation import Explanation, Standing, Step, explain
+from igh_sync_core.history.rows import RowCodec
+from igh_sync_core.history.versions import History
+from igh_sync_core.inspection.explanation import Explanation, Standing, Step, explain
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, Lookup, TableSpec
-from igh_sync_core.references import SAMPLES, Finding, Findings, Unchecked, verify, with_findings
-from igh_sync_core.relations import relations_of
+from igh_sync_core.related.references import SAMPLES, Finding, Findings, Unchecked, verify, with_findings
+from igh_sync_core.related.relations import relations_of
 from igh_sync_core.report import RunReport
-from igh_sync_core.rows import RowCodec
 from igh_sync_core.sandbox import health_organisation
-from igh_sync_core.schema import create_tables
-from igh_sync_core.tables import entity_tables
-from igh_sync_core.versions import History
+from igh_sync_core.schema.ddl import create_tables
+from igh_sync_core.schema.tables import entity_tables
+from igh_sync_core.store.database import Database
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
 TYPE = "@Microsoft.Dynamics.CRM.lookuplogicalname"

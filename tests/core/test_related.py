@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, event, text
 from sqlalchemy.pool import Pool
 
-from igh_sync_core import checkpoint
-from igh_sync_core.control import SyncState
 from igh_sync_core.errors import ConfigError, StoreError
-from igh_sync_core.explanation import explain_record
+from igh_sync_core.history import checkpoint
+from igh_sync_core.inspection.explanation import explain_record
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, TableSpec
 from igh_sync_core.report import EntityReport, RunReport
-from igh_sync_core.run import Progress
 from igh_sync_core.sandbox import Fault
+from igh_sync_core.store.control import SyncState
+from igh_sync_core.sync.run import Progress
 
 SPEC = TableSpec(LogicalName("any"), EntitySet("any"), "anyid", (Column("anyid", Kind.GUID),))
 SETS = {"account": "accounts", "contact": "contacts", "systemuser": "systemusers", "vin_study": "vin_studies"}
@@ -112,7 +112,7 @@ def test_no_number_of_rounds_cuts_a_chain_off(tmp_path: Path) -> None:
 def test_no_connection_is_held_while_the_source_is_asked(
     database_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("igh_sync_core.related.TABLES_AT_ONCE", 1)  # or one table writes while another asks
+    monkeypatch.setattr("igh_sync_core.related.tier.TABLES_AT_ONCE", 1)  # or one table writes while another asks
     graph, nodes = chain(6)
     copy = copy_of(graph, database_settings)
     held: set[object] = set()
@@ -245,7 +245,7 @@ def test_a_transaction_that_is_lost_is_no_failure_of_one_table(light: Copy, monk
         yield
         raise StoreError("the disk is gone")  # noqa: TRY003, EM101 - stands for anything
 
-    monkeypatch.setattr("igh_sync_core.related.attempt", lost)
+    monkeypatch.setattr("igh_sync_core.related.tier.attempt", lost)
 
     with pytest.raises(StoreError, match="the disk is gone"):
         light.sync()
@@ -420,7 +420,7 @@ class Power:
                 raise StoreError("the power went out")  # noqa: TRY003, EM101 - stands for anything
             write(conn, *states)
 
-        monkeypatch.setattr("igh_sync_core.members.checkpoint.write", guarded)
+        monkeypatch.setattr("igh_sync_core.related.members.checkpoint.write", guarded)
 
 
 def test_a_run_cut_at_any_checkpoint_is_completed_by_the_next(light: Copy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igh_sync_core.errors import AuthError, ProtocolViolation, RequestRejected, SourceError, SourceUnavailable
-from igh_sync_core.odata import Challenge, decipher, parse_challenge
-from igh_sync_core.replies import parse_retry_after
+from igh_sync_core.webapi.odata import Challenge, decipher, parse_challenge
+from igh_sync_core.webapi.replies import parse_retry_after
 
 ROOT = "https://org.crm.dynamics.com/api/data/v9.2/"
 ID = "7d577253-3ef0-4a0a-bb7f-8335c2596e70"

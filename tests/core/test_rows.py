@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from igh_sync_core.batch import whole_seconds
 from igh_sync_core.errors import DataError
+from igh_sync_core.history.batch import whole_seconds
+from igh_sync_core.history.rows import Engine, RowCodec
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, Lookup, OptionKind, TableSpec
-from igh_sync_core.rows import Engine, RowCodec
 
 KEY = "aaaaaaaa-0000-0000-0000-000000000001"
 KINDS = {

@@ -9,9 +9,9 @@ from shaping import MULTI, NOON, PICK, Store, key, spec_of, text_column
 from sqlalchemy import MetaData, Table, select
 
 from igh_sync_core import errors
-from igh_sync_core.database import Database
 from igh_sync_core.model import Column, Kind, Lookup
-from igh_sync_core.tables import identifier
+from igh_sync_core.schema.tables import identifier
+from igh_sync_core.store.database import Database
 
 WIDEST = 448
 KEYWORDS = ("order", "group", "select", "from", "user", "table", "check", "limit", "default", "offset", "end", "desc")

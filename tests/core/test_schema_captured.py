@@ -12,9 +12,9 @@ from msgspec import Raw
 from shaping import Store
 from sqlalchemy import MetaData, Table, select
 
-from igh_sync_core.database import Database
 from igh_sync_core.metadata import Csdl, build_spec, definition_from_csdl, parse_csdl
 from igh_sync_core.model import Kind, LogicalName, TableSpec
+from igh_sync_core.store.database import Database
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ from copies import Copy, entities
 from shaping import NOON
 from sqlalchemy import inspect, text
 
-from igh_sync_core import checkpoint, drift, shapes
 from igh_sync_core.errors import StoreError
+from igh_sync_core.history import checkpoint
+from igh_sync_core.preparation import drift
 from igh_sync_core.sandbox import Organisation, health_organisation
+from igh_sync_core.schema import shapes
 
 SEVEN = {
     "vin_one": ("Edm.Int32", "Edm.Boolean"),

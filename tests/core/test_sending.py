@@ -4,8 +4,8 @@ import httpx
 import pytest
 from wires import BUSY, ROOT, SLOW, URL, Entra, Feed, Time, busy, channel_to, config, numbers
 
-from igh_sync_core.client import Client
 from igh_sync_core.errors import RequestRejected, SourceUnavailable
+from igh_sync_core.webapi.client import Client
 
 
 class TestRetries:

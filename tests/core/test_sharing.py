@@ -9,13 +9,13 @@ import httpx
 import pytest
 from sqlalchemy import event, select
 
-from igh_sync_core.client import Client
 from igh_sync_core.config import Config
 from igh_sync_core.errors import ProtocolViolation
-from igh_sync_core.estimate import count_records
-from igh_sync_core.pacing import Pace
+from igh_sync_core.inspection.estimate import count_records
 from igh_sync_core.sandbox import Sandbox, health_organisation, serve
-from igh_sync_core.sharing import shared_client, shared_database
+from igh_sync_core.sync.sharing import shared_client, shared_database
+from igh_sync_core.webapi.client import Client
+from igh_sync_core.webapi.pacing import Pace
 
 
 def config_for(origin: str, **more: str) -> Config:

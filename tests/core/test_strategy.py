@@ -7,14 +7,14 @@ from copies import Copy, entities
 from msgspec.structs import replace
 from test_versions import NOON, SPEC
 
-from igh_sync_core import strategy
-from igh_sync_core.control import SyncState
-from igh_sync_core.entities import EntityConfig
+from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.errors import SchemaError
 from igh_sync_core.model import Organisation
-from igh_sync_core.run import Progress
 from igh_sync_core.sandbox import health_organisation
-from igh_sync_core.strategy import Plan, Read, ReadKind, Strategy
+from igh_sync_core.store.control import SyncState
+from igh_sync_core.sync import strategy
+from igh_sync_core.sync.run import Progress
+from igh_sync_core.sync.strategy import Plan, Read, ReadKind, Strategy
 
 ROOT = "https://org.crm.dynamics.com/api/data/v9.2/"
 TRACKED = replace(SPEC, is_tracked=True)

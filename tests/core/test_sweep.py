@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import text
 from test_versions import SPEC, Loader, at, loading, record
 
-from igh_sync_core import sweep
-from igh_sync_core.database import Database
 from igh_sync_core.model import Column, Kind
-from igh_sync_core.sweep import Sweep
+from igh_sync_core.store.database import Database
+from igh_sync_core.sync import sweep
+from igh_sync_core.sync.sweep import Sweep
 
 NAMED = msgspec.structs.replace(SPEC, columns=(Column("sampleid", Kind.STRING), *SPEC.columns[1:]))
 KEYS = [f"{number:08x}-0000-0000-0000-000000000000" for number in range(7)]

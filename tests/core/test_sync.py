@@ -10,12 +10,12 @@ import pytest
 from copies import Copy, entities
 from sqlalchemy import Engine, MetaData, Table, delete, event, update
 
-from igh_sync_core import checkpoint
 from igh_sync_core.errors import ConfigError, StoreUnavailable
+from igh_sync_core.history import checkpoint
 from igh_sync_core.report import EntityReport
-from igh_sync_core.run import Progress
 from igh_sync_core.sandbox import Fault, Organisation, health_organisation
 from igh_sync_core.sandbox.service import sent_address
+from igh_sync_core.sync.run import Progress
 
 TRACKED, UNTRACKED, WHOLE, PAIRS = "vin_disease", "vin_rdpriority", "vin_clinicalusestatus", "vin_vin_candidate_account"
 START = datetime(2026, 1, 10, 12, 0, 0, tzinfo=UTC)
@@ -152,7 +152,7 @@ def test_nothing_is_written_for_an_entity_without_news_alone(
     def guard(_conn: object, run_id: str) -> None:
         writers.append(run_id)
 
-    monkeypatch.setattr("igh_sync_core.sync.fence", guard)
+    monkeypatch.setattr("igh_sync_core.sync.entity.fence", guard)
     told: list[Progress] = []
     run = copy.sync(on_page=told.append)
     [report] = run.entities
@@ -181,7 +181,7 @@ def test_entities_without_news_that_cannot_be_put_on_record_are_told_as_failed(
         raise StoreUnavailable("the power went out")  # noqa: TRY003, EM101 - stands for anything
 
     with monkeypatch.context() as patch:
-        patch.setattr("igh_sync_core.tier._put_on_record", fail)
+        patch.setattr("igh_sync_core.sync.tier._put_on_record", fail)
         told: list[EntityReport] = []
         report = copy.sync(on_report=told.append)
 
@@ -542,7 +542,7 @@ def test_one_entity_that_may_not_be_read_does_not_stop_the_others(copy_of: Calla
 def test_reconcile_repairs_whatever_differs_and_counts_it(
     copy_of: Callable[..., Copy], entity: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("igh_sync_core.sweep.KEYS_AT_ONCE", 2)
+    monkeypatch.setattr("igh_sync_core.sync.sweep.KEYS_AT_ONCE", 2)
     copy = copy_of(entity)
     copy.sync_one()
     table = copy.selection[0].api_name

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ledger import Ledger
 from sqlalchemy import MetaData, delete
 
-from igh_sync_core.dialect import parse_instant
 from igh_sync_core.sandbox import Organisation, health_organisation
+from igh_sync_core.store.dialect import parse_instant
 
 ENTITY, TABLE, KEY, CHOICES = "vin_candidate", "vin_candidates", "vin_candidateid", "vin_platforms"
 PAIRS = "vin_vin_candidate_account"

@@ -10,13 +10,13 @@ import pytest
 from msgspec import Raw
 from sqlalchemy import Connection, select
 
-from igh_sync_core.database import Database
+from igh_sync_core.history.rows import RowCodec
+from igh_sync_core.history.versions import History
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
 from igh_sync_core.report import Counts
-from igh_sync_core.rows import RowCodec
-from igh_sync_core.schema import create_tables
-from igh_sync_core.tables import entity_tables
-from igh_sync_core.versions import History
+from igh_sync_core.schema.ddl import create_tables
+from igh_sync_core.schema.tables import entity_tables
+from igh_sync_core.store.database import Database
 
 SPEC = TableSpec(
     logical_name=LogicalName("sample"),

@@ -6,10 +6,10 @@ import pytest
 from shaping import ENGLISH, FRENCH, MULTI, NOON, PICK, Store, key, spec_of, text_column
 from sqlalchemy import MetaData, Table, inspect, text
 
-from igh_sync_core import choices
-from igh_sync_core.database import Database
+from igh_sync_core.history import choices
 from igh_sync_core.model import Column, Kind, LogicalName, Lookup, Option, OptionKind, TableSpec
-from igh_sync_core.tables import open_index_name
+from igh_sync_core.schema.tables import open_index_name
+from igh_sync_core.store.database import Database
 
 SAMPLE = LogicalName("sample")
 LATER = NOON + timedelta(hours=1)

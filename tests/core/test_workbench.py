@@ -8,10 +8,10 @@ import pytest
 from msgspec import Raw
 from wires import until
 
-from igh_sync_core import related
-from igh_sync_core.odata import Page
-from igh_sync_core.paging import Fetched, Trail, read_ahead
-from igh_sync_core.workbench import WORKBENCH, Workbench
+from igh_sync_core.related import tier
+from igh_sync_core.sync.workbench import WORKBENCH, Workbench
+from igh_sync_core.webapi.odata import Page
+from igh_sync_core.webapi.paging import Fetched, Trail, read_ahead
 
 ROOT = "https://org.crm.dynamics.com/api/data/v9.2/"
 
@@ -88,20 +88,20 @@ def test_while_pages_wait_one_batch_of_ids_is_under_way() -> None:
 
 
 def test_while_none_waits_another_batch_of_ids_is_under_way() -> None:
-    assert under_way_at_first_answer() == related.BATCHES_AT_ONCE
+    assert under_way_at_first_answer() == tier.BATCHES_AT_ONCE
 
 
 def under_way_at_first_answer() -> int:
     asked: list[str] = []
 
-    def ask(ids: Sequence[str]) -> related.Answer:
-        return related.Answer(ids, [], Fetched(Page([]), datetime.now(UTC), 0))
+    def ask(ids: Sequence[str]) -> tier.Answer:
+        return tier.Answer(ids, [], Fetched(Page([]), datetime.now(UTC), 0))
 
     def batches() -> Iterator[list[str]]:
         for name in "abcd":
             asked.append(name)
             yield [name]
 
-    answers = related.several_at_once(ask, batches())
+    answers = tier.several_at_once(ask, batches())
     next(answers)
     return len(asked)

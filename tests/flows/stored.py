@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import select
 
 from igh_sync_core.config import Config
-from igh_sync_core.database import Database
-from igh_sync_core.entities import EntityConfig, load_entity_configs
-from igh_sync_core.tables import entity_tables
+from igh_sync_core.config.entities import EntityConfig, load_entity_configs
+from igh_sync_core.schema.tables import entity_tables
+from igh_sync_core.store.database import Database
 from igh_sync_core.workflow import attached, kept_specs
 
 

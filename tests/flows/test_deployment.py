@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prefect_processes import ROOT, PrefectServer, prefect_command, run_prefect, running, wait_for
 
-from igh_sync_core.entities import load_entity_configs
+from igh_sync_core.config.entities import load_entity_configs
 from igh_sync_core.sandbox import Server, health_organisation, serve
 
 pytestmark = pytest.mark.e2e

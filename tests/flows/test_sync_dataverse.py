@@ -29,11 +29,11 @@ from flows import artifacts, tasks
 from flows.limits import LIMIT
 from flows.outcome import SyncFailed
 from flows.sync_dataverse import sync_dataverse
-from igh_sync_core.entities import load_entity_configs
+from igh_sync_core.config.entities import load_entity_configs
 from igh_sync_core.errors import AuthError, ConfigError, StoreBusy
-from igh_sync_core.pacing import Pace
 from igh_sync_core.report import RunReport
 from igh_sync_core.sandbox import Fault, Server
+from igh_sync_core.webapi.pacing import Pace
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 FEW = ["vin_candidate", "vin_product", "vin_disease"]

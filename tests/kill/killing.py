@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy import Connection, MetaData, Table, func, inspect, select
 
 from igh_sync_core.config import Config
-from igh_sync_core.control import SyncState
-from igh_sync_core.database import Database
-from igh_sync_core.entities import load_entity_configs
+from igh_sync_core.config.entities import load_entity_configs
 from igh_sync_core.sandbox import Server
+from igh_sync_core.store.control import SyncState
+from igh_sync_core.store.database import Database
 
 ENTITIES = (
     "vin_candidate",

@@ -8,7 +8,7 @@ from random import Random
 
 from killing import ENTITIES, KEYS, Target, launching
 
-from igh_sync_core.entities import load_entity_configs
+from igh_sync_core.config.entities import load_entity_configs
 from igh_sync_core.sandbox import Organisation, Server, health_organisation, serve
 
 START = datetime(2026, 1, 10, 12, 0, 0, tzinfo=UTC)

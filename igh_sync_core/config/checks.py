@@ -1,0 +1,110 @@
+"""What is wrong with the settings: each fault names the setting and the remedy, and never a secret."""
+
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from igh_sync_core.config.addresses import find_api_url_fault, find_url_fault
+from igh_sync_core.config.certificate import describe_source, read_certificate
+
+_GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_DOMAIN = r"([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}"
+_TENANT = re.compile(f"{_GUID}|{_DOMAIN}")
+
+
+def find_faults(values: Mapping[str, str]) -> Iterator[str]:
+    """Every fault of the settings, in the order of the settings table.
+
+    Args:
+        values: Text of every setting by its environment name; "" for one that is not set.
+    """
+    for find in (_api_url, _client_id, _credentials, _scope, _tenant, _authority, _certificate, _ca_file, _database):
+        yield from find(values)
+
+
+def _api_url(values: Mapping[str, str]) -> Iterator[str]:
+    url = values["DATAVERSE_API_URL"]
+    if not url:
+        yield "DATAVERSE_API_URL is missing; set it to the environment's address, such as https://org.crm.dynamics.com"
+    elif fault := find_api_url_fault(url):
+        yield f"DATAVERSE_API_URL {fault}, such as https://org.crm.dynamics.com or https://org.crm.dynamics.com/api/data/v9.2"
+
+
+def _client_id(values: Mapping[str, str]) -> Iterator[str]:
+    if not values["DATAVERSE_CLIENT_ID"]:
+        yield "DATAVERSE_CLIENT_ID is missing; set it to the application (client) id of the app registration"
+
+
+def _credentials(values: Mapping[str, str]) -> Iterator[str]:
+    secret, certificate = values["DATAVERSE_CLIENT_SECRET"], values["DATAVERSE_CERTIFICATE_FILE"]
+    if not secret and not certificate:
+        yield "DATAVERSE_CLIENT_SECRET is missing; set it, or DATAVERSE_CERTIFICATE_FILE to log in with a certificate"
+    elif secret and certificate:
+        yield "DATAVERSE_CLIENT_SECRET and DATAVERSE_CERTIFICATE_FILE are both set; unset the one not meant"
+
+
+def _scope(values: Mapping[str, str]) -> Iterator[str]:
+    if (scope := values["DATAVERSE_SCOPE"]) and not scope.endswith("/.default"):
+        yield "DATAVERSE_SCOPE must end with /.default; unset it to have the right one made from the address"
+
+
+def _tenant(values: Mapping[str, str]) -> Iterator[str]:
+    if (tenant := values["DATAVERSE_TENANT_ID"]) and not _TENANT.fullmatch(tenant):
+        yield "DATAVERSE_TENANT_ID is neither a GUID nor a domain; unset it to have it asked from the environment"
+
+
+def _authority(values: Mapping[str, str]) -> Iterator[str]:
+    authority, tenant = values["DATAVERSE_AUTHORITY"], values["DATAVERSE_TENANT_ID"]
+    if not authority:
+        return
+    if not authority.startswith("https://"):
+        yield "DATAVERSE_AUTHORITY must begin with https://, such as https://login.microsoftonline.com"
+    elif fault := find_url_fault(authority, paths=f"/?|/({_TENANT.pattern})/?"):
+        yield f"DATAVERSE_AUTHORITY {fault}, such as https://login.microsoftonline.com or the same with /<tenant>"
+    elif tenant and urlsplit(authority).path.strip("/") not in {"", tenant}:
+        yield "DATAVERSE_AUTHORITY names another tenant than DATAVERSE_TENANT_ID; unset one of them"
+
+
+def _certificate(values: Mapping[str, str]) -> Iterator[str]:
+    path, password = values["DATAVERSE_CERTIFICATE_FILE"], values["DATAVERSE_CERTIFICATE_PASSWORD"]
+    if password and not path:
+        yield "DATAVERSE_CERTIFICATE_PASSWORD is set without DATAVERSE_CERTIFICATE_FILE; set both or neither"
+    if path:
+        try:
+            read_certificate(path, password or None)
+        except ValueError as exc:
+            yield f"DATAVERSE_CERTIFICATE_FILE {describe_source(path)} {exc}"
+
+
+def _ca_file(values: Mapping[str, str]) -> Iterator[str]:
+    if path := values["DATAVERSE_CA_FILE"]:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+        except OSError as exc:  # ssl.SSLError is one
+            why = "holds no PEM certificate" if isinstance(exc, ssl.SSLError) else f"cannot be read ({exc.strerror})"
+            yield f"DATAVERSE_CA_FILE {path} {why}; give a PEM file of certificate authorities"
+
+
+def _database(values: Mapping[str, str]) -> Iterator[str]:
+    url = values["POSTGRES_CONNECTION_STRING"]
+    if not url and not values["SQLITE_DB_PATH"]:
+        yield "SQLITE_DB_PATH is missing; set it to a file, or POSTGRES_CONNECTION_STRING to use PostgreSQL"
+    elif url and not _is_postgres(url):
+        yield (
+            "POSTGRES_CONNECTION_STRING is malformed; write it like postgresql://user:password@host:5432/database, "
+            "with @ in the password as %40 and / as %2F"
+        )
+
+
+def _is_postgres(url: str) -> bool:
+    try:
+        parts = make_url(url)
+    except (ArgumentError, ValueError):
+        return False
+    # A password with a bare "@" or "/" ends up in the host, and from there in messages.
+    is_clean = not set(parts.host or "") & set("@/?#") and "@" not in (parts.database or "")
+    return is_clean and parts.drivername.split("+")[0] in {"postgresql", "postgres"}

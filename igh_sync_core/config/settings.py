@@ -1,0 +1,192 @@
+"""Where to read from, as whom, and where to store: the settings, and every fault of them at once.
+
+First stop of the road; nothing here touches the network. A value holds in this order: a file named by hand, the
+environment, a ``.env`` in the working directory, the default. Values are taken literally (``${...}`` is not expanded),
+since secrets hold such signs.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from dotenv import dotenv_values
+
+from igh_sync_core.config.addresses import api_root_of, origin_of
+from igh_sync_core.config.checks import find_faults
+from igh_sync_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the settings table.
+
+    Attributes:
+        name: Environment variable.
+        attribute: Field of ``Config`` that it fills.
+        meaning: What it is, in one sentence without a full stop.
+        default: Value when unset; "" where there is none.
+        default_note: What happens when unset, for people; "" where the setting must be given.
+    """
+
+    name: str
+    attribute: str
+    meaning: str
+    default: str = ""
+    default_note: str = ""
+
+
+SETTINGS = (
+    Setting(
+        "DATAVERSE_API_URL",
+        "api_url",
+        "Address of the environment, such as https://org.crm.dynamics.com, with or without /api/data/v9.2",
+    ),
+    Setting("DATAVERSE_CLIENT_ID", "client_id", "Application (client) id of the app registration"),
+    Setting(
+        "DATAVERSE_CLIENT_SECRET",
+        "client_secret",
+        "Client secret of the app registration",
+        default_note="a certificate is used instead",
+    ),
+    Setting("DATAVERSE_SCOPE", "scope", "Scope asked for", default_note="origin of the address + /.default"),
+    Setting("DATAVERSE_TENANT_ID", "tenant_id", "Tenant id or domain", default_note="asked from the environment"),
+    Setting(
+        "DATAVERSE_AUTHORITY",
+        "authority",
+        "Login host, such as https://login.microsoftonline.us, with or without the tenant",
+        default_note="asked from the environment",
+    ),
+    Setting(
+        "DATAVERSE_CERTIFICATE_FILE",
+        "certificate_file",
+        "PEM or .pfx file with certificate and private key, in place of a secret",
+        default_note="a secret is used instead",
+    ),
+    Setting(
+        "DATAVERSE_CERTIFICATE_PASSWORD",
+        "certificate_password",
+        "Password of that file",
+        default_note="the file has none",
+    ),
+    Setting(
+        "DATAVERSE_CA_FILE",
+        "ca_file",
+        "PEM file with further trusted certificate authorities",
+        default_note="the usual ones only",
+    ),
+    Setting("SQLITE_DB_PATH", "sqlite_db_path", "SQLite file to write", "dataverse.db", "dataverse.db"),
+    Setting(
+        "POSTGRES_CONNECTION_STRING",
+        "postgres_connection_string",
+        "postgresql://user:password@host/database; wins over SQLite",
+        default_note="SQLite is used",
+    ),
+)
+"""Every setting, in the order people meet them; the README and the help texts are made from it."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run must be told; frozen, and shows no secret.
+
+    Construct it by hand or with ``load_config``; only the latter checks it, so give one made by hand to ``validate``.
+
+    Attributes:
+        api_url: Origin of the environment, or its API root.
+        client_id: Application id.
+        client_secret: Its secret; "" when a certificate logs in.
+        scope: Scope to ask for; "" becomes the origin + ``/.default``.
+        sqlite_db_path: SQLite file, or None.
+        postgres_connection_string: PostgreSQL URL, or None; wins when both are set.
+        tenant_id: GUID or domain; None to ask the environment.
+        authority: Login host with or without tenant; None to ask the environment.
+        certificate_file: PEM or .pfx file in place of the secret, or PEM text itself.
+        certificate_password: Of that file.
+        ca_file: Certificate authorities trusted beside the usual ones.
+    """
+
+    api_url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    scope: str
+    sqlite_db_path: str | None = None
+    postgres_connection_string: str | None = field(default=None, repr=False)
+    tenant_id: str | None = field(default=None, kw_only=True)
+    authority: str | None = field(default=None, kw_only=True)
+    certificate_file: str | None = field(default=None, kw_only=True, repr=False)
+    certificate_password: str | None = field(default=None, kw_only=True, repr=False)
+    ca_file: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Fill in the scope that every environment has."""
+        if not self.scope and self.api_url:
+            object.__setattr__(self, "scope", f"{self.origin}/.default")
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: ``https://org.crm.dynamics.com``."""
+        return origin_of(self.api_url)
+
+    @property
+    def api_root(self) -> str:
+        """Where entity sets live, with its slash: ``https://org.crm.dynamics.com/api/data/v9.2/``."""
+        return api_root_of(self.api_url)
+
+    def get_db_type(self) -> Literal["sqlite", "postgresql"]:
+        """Which engine the copy lives in; PostgreSQL wins when both are set."""
+        return "postgresql" if self.postgres_connection_string else "sqlite"
+
+
+def load_config(env_file: str | None = None, *, given: Mapping[str, str] | None = None) -> Config:
+    """Read the settings and check them all.
+
+    Args:
+        env_file: File of ``NAME=value`` lines that wins over the environment. Without it a ``.env`` in the working
+            directory, if there is one, fills what the environment lacks.
+        given: Values by field of ``Config``, which win over everything; "" leaves a field unset.
+
+    Raises:
+        ConfigError: Lists every fault: missing, malformed or contradictory settings, unreadable files.
+    """
+    values = _gather(env_file)
+    found = {setting.attribute: values.get(setting.name) or setting.default for setting in SETTINGS} | dict(given or {})
+    required = {"api_url", "client_id", "client_secret", "scope"}
+    config = Config(**{name: value if name in required else value or None for name, value in found.items()})  # type: ignore[arg-type]  # every field is text
+    if faults := validate(config):
+        raise ConfigError(faults)
+    return config
+
+
+def validate(config: Config) -> tuple[str, ...]:
+    """Every fault of a configuration, in the order of the settings table; empty when it is usable.
+
+    Each names its setting and the remedy, and shows no secret. Reads the certificate and CA files.
+    """
+    by_name = {setting.name: getattr(config, setting.attribute) or "" for setting in SETTINGS}
+    return tuple(find_faults(by_name))
+
+
+def _gather(env_file: str | None) -> dict[str, str]:
+    environment = _given(os.environ)
+    if env_file is not None:
+        return environment | _read_env(Path(env_file))
+    implicit = Path(".env")
+    return (_read_env(implicit) if implicit.is_file() else {}) | environment
+
+
+def _read_env(path: Path) -> dict[str, str]:
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            return _given(dotenv_values(stream=stream, interpolate=False))
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
+        fault = f"--env-file {path}: cannot be read ({why}); give the path of a file with NAME=value lines"
+        raise ConfigError([fault]) from exc
+
+
+def _given(values: Mapping[str, str | None]) -> dict[str, str]:
+    """Settings that hold something; blank ones count as not given."""
+    names = {setting.name for setting in SETTINGS}
+    return {name: value.strip() for name, value in values.items() if name in names and value and value.strip()}

@@ -1,0 +1,1 @@
+"""Records → rows → versions, choices and the checkpoint that covers them."""

@@ -1,0 +1,261 @@
+"""Records → rows: one page of JSON becomes columns of engine values, by the types that metadata declares.
+
+Pure and column-wise: msgspec decodes each record into a typed struct, everything after that is done a column at
+a time. Nothing looks at a value to guess its type (law 6).
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import cached_property, lru_cache
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Raw
+
+from igh_sync_core.errors import DataError
+from igh_sync_core.history.batch import STAMP_LENGTH, Batch, Values
+from igh_sync_core.model import Column, Kind, OptionKind, TableSpec
+from igh_sync_core.schema.tables import stored_names
+from igh_sync_core.store.dialect import parse_instant
+
+Engine = Literal["sqlite", "postgresql"]
+
+TARGET_TYPE = "@Microsoft.Dynamics.CRM.lookuplogicalname"
+_NULL = Raw(b"null")
+_NUMBER_OF = {False: 0, True: 1}
+_CODES = re.compile(r"-?\d+(, ?-?\d+)*")
+_LARGEST_CODE = 2**31 - 1
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_TYPES: dict[Kind, Any] = {
+    Kind.STRING: str,
+    Kind.GUID: Annotated[str, Meta(min_length=36, max_length=36)],
+    Kind.INT16: Annotated[int, Meta(ge=-(2**15), le=2**15 - 1)],
+    Kind.INT32: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)],
+    Kind.INT64: _Int64,
+    Kind.BOOLEAN: bool,
+    Kind.DECIMAL: Decimal,
+    Kind.DOUBLE: float,
+    Kind.DATETIME: datetime,
+    Kind.DATE: date,
+    Kind.BINARY: bytes,
+}
+
+
+@lru_cache(maxsize=1024)
+def row_codec(spec: TableSpec, engine: Engine) -> "RowCodec":
+    """The decoder of one entity's records for one engine; the same one for all threads, since it takes time to make."""
+    return RowCodec(spec, engine)
+
+
+class RowCodec:
+    """Decoder of one entity's records for one engine; see :func:`row_codec`.
+
+    Args:
+        spec: The entity.
+        engine: Decides the form of values: SQLite takes text and floats, PostgreSQL dates and exact decimals.
+    """
+
+    def __init__(self, spec: TableSpec, engine: Engine) -> None:
+        self.spec = spec
+        self.engine = engine
+        self.names = stored_names(spec)
+        self._finish = [_finisher(column, engine) for column in spec.columns]
+
+    @cached_property
+    def _decoder(self) -> "msgspec.json.Decoder[Any]":
+        return msgspec.json.Decoder(_record_type(self.spec, self.engine))
+
+    def decode(self, records: Sequence[Raw]) -> Batch:
+        """Turn the *records* of one page into a batch; of equal keys the last one stays.
+
+        Raises:
+            DataError: A record has no key, or a value that its declared type cannot hold.
+        """
+        if not records:
+            none: Values = ()
+            raw = {column.name: none for column in self.spec.multiselects}
+            return Batch(self.names, [none] * len(self.names), raw, keys=none, codes={}, latest=None)
+        if self.engine == "postgresql":
+            records = list(map(without_nul, records))
+        records, rows = self._distinct(records)
+        columns: list[Values] = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
+        raw = {column.name: columns[self.names.index(column.name)] for column in self.spec.multiselects}
+        finished = [finish(values) for finish, values in zip(self._finish, columns, strict=False)]
+        columns = [*finished, *columns[len(finished) :], records]
+        return Batch(
+            names=self.names,
+            columns=columns,
+            raw=raw,
+            keys=columns[self.names.index(self.spec.key)],
+            codes=self._codes(columns, raw),
+            latest=self._latest(columns),
+        )
+
+    def _distinct(self, records: Sequence[Raw]) -> tuple[Sequence[Raw], list[Any]]:
+        rows = self._decode_all(records)
+        keys = [row.key for row in rows]
+        distinct = set(keys)
+        if None in distinct:
+            msg = f"{self.spec.logical_name}: a record has no {self.spec.key}"
+            raise DataError(msg)
+        if len(distinct) == len(rows):
+            return records, rows
+        kept = sorted({key: at for at, key in enumerate(keys)}.values())
+        return [records[at] for at in kept], [rows[at] for at in kept]
+
+    def _decode_all(self, records: Sequence[Raw]) -> list[Any]:
+        try:
+            check_text(records)
+            return list(map(self._decoder.decode, records))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise self._first_fault(records) from None
+
+    def _first_fault(self, records: Sequence[Raw]) -> DataError:
+        """Name the record and the column, never the value."""
+        for record in records:
+            try:
+                check_text([record])
+                self._decoder.decode(record)
+            except msgspec.MsgspecError as exc:
+                return DataError(f"{self.spec.logical_name} {self._key_of(record)}: {_without_value(exc)}")
+            except UnicodeDecodeError:
+                return DataError(f"{self.spec.logical_name} {self._key_of(record)}: it is not UTF-8")
+        raise AssertionError  # pragma: no cover - only called when one of them fails
+
+    def _key_of(self, record: Raw) -> str:
+        """The key of a record that msgspec does not take, such as one with half a surrogate pair."""
+        value = json.loads(bytes(record).decode(errors="replace"))
+        return str(value.get(self.spec.key, "without a key") if isinstance(value, dict) else "that is no object")
+
+    def _latest(self, columns: list[Values]) -> datetime | None:
+        if not self.spec.has_modified_on:
+            return None
+        top = max(filter(None, columns[self.names.index("modifiedon")]), default=None)
+        return parse_instant(top) if isinstance(top, str) else top and _utc(top)
+
+    def _codes(self, columns: list[Values], raw: dict[str, Values]) -> dict[str, set[int]]:
+        return {
+            column.name: self._multi_codes(column.name, columns, raw)
+            if column.name in raw
+            else _single_codes(columns[at])
+            for at, column in enumerate(self.spec.columns)
+            if column.option is not None
+        }
+
+    def _multi_codes(self, field: str, columns: list[Values], raw: dict[str, Values]) -> set[int]:
+        try:
+            return _codes_in(raw[field])
+        except ValueError:
+            keys = columns[self.names.index(self.spec.key)]
+            key = next(key for key, text in zip(keys, raw[field], strict=True) if text and not _are_codes(text))
+            msg = f"{self.spec.logical_name} {key}: column `{field}` holds something else than option codes"
+            raise DataError(msg) from None
+
+
+def check_text(records: Iterable[Raw]) -> None:
+    """See that records are text in all their parts; msgspec looks at those alone that become values.
+
+    Raises:
+        UnicodeDecodeError: One is not UTF-8.
+    """
+    for data in map(bytes, records):
+        if not data.isascii():
+            data.decode()
+
+
+def without_nul(record: Raw) -> Raw:
+    """The record without U+0000, which PostgreSQL keeps in neither text nor JSON."""
+    data = bytes(record)
+    return Raw(_NUL.sub(rb"\1", data)) if b"\\u0000" in data else record
+
+
+def _record_type(spec: TableSpec, engine: Engine) -> type[Any]:
+    """A struct with one optional field per property and per target type; unknown members are skipped."""
+    types = {**_TYPES, Kind.DECIMAL: float} if engine == "sqlite" else _TYPES
+    fields: list[tuple[str, Any, Any]] = []
+    for at, column in enumerate(spec.columns):
+        field = "key" if column.name == spec.key else f"f{at}"
+        # msgspec knows no optional Raw: a null arrives as the text "null".
+        kind = Raw if column.kind is Kind.COMPLEX else types[column.kind] | None
+        fields.append((field, kind, msgspec.field(default=None, name=column.name)))
+    for at, lookup in enumerate(spec.polymorphic):
+        fields.append((f"t{at}", str | None, msgspec.field(default=None, name=lookup.column + TARGET_TYPE)))
+    return msgspec.defstruct("Record", fields, gc=False)
+
+
+def _finisher(column: Column, engine: Engine) -> Callable[[Values], Values]:
+    """What is left to do with a decoded column before the engine takes it."""
+    if column.option is OptionKind.MULTISELECT:
+        return _single_choice
+    if column.kind is Kind.GUID:
+        return _lower_case
+    if column.kind is Kind.COMPLEX:
+        return _texts
+    return _SQLITE_FORMS.get(column.kind, _as_it_is) if engine == "sqlite" else _as_it_is
+
+
+def _as_it_is(values: Values) -> Values:
+    return values
+
+
+def _single_choice(values: Values) -> Values:
+    """The code where exactly one option is chosen, else null: what the downstream program reads."""
+    return [None if not value or "," in value else value for value in values]
+
+
+def _lower_case(values: Values) -> Values:
+    text = "".join(filter(None, values))  # one comparison for all: hardly a server spells keys in capitals
+    return values if text == text.lower() else [value and value.lower() for value in values]
+
+
+def _texts(values: Values) -> Values:
+    return [None if value is None or value == _NULL else str(value, "utf-8") for value in values]
+
+
+def _numbers(values: Values) -> Values:
+    """0 and 1, which the driver takes as they are; for a ``bool`` it looks for an adapter each time."""
+    return list(map(_NUMBER_OF.get, values))
+
+
+def _stamp_texts(values: Values) -> Values:
+    texts = msgspec.to_builtins(values)
+    filled = [text for text in texts if text is not None]
+    if sum(map(len, filled)) == STAMP_LENGTH * len(filled):
+        return texts  # type: ignore[no-any-return]
+    return [None if value is None else msgspec.to_builtins(_utc(value)) for value in values]
+
+
+_SQLITE_FORMS: dict[Kind, Callable[[Values], Values]] = {
+    Kind.DATETIME: _stamp_texts,
+    Kind.DATE: msgspec.to_builtins,
+    Kind.BOOLEAN: _numbers,
+}
+
+
+def _utc(value: datetime) -> datetime:
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _single_codes(values: Values) -> set[int]:
+    return {int(value) for value in set(values) if value is not None}
+
+
+def _codes_in(texts: Values) -> set[int]:
+    codes = {int(code) for text in set(texts) if text for code in text.split(",")}
+    if any(abs(code) > _LARGEST_CODE for code in codes):
+        raise ValueError
+    return codes
+
+
+def _are_codes(text: str) -> bool:
+    return _CODES.fullmatch(text) is not None and all(abs(int(code)) <= _LARGEST_CODE for code in text.split(","))
+
+
+def _without_value(exc: msgspec.MsgspecError) -> str:
+    """Msgspec's own words name the type and the path (``$.revenue``), not the value."""
+    return str(exc).replace("`$.", "column `")

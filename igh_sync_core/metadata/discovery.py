@@ -1,0 +1,215 @@
+"""Asks the environment what its tables are: the document once, and for each table its columns and option sets.
+
+Several requests are under way at once. Where definitions may not be read, the document's types and the annotations
+of a few records stand in, and a note says so.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from http import HTTPStatus
+from typing import Self, TypeVar
+
+from msgspec import Raw
+
+from igh_sync_core import metadata
+from igh_sync_core.errors import RequestRejected, SchemaError
+from igh_sync_core.metadata import Attributes, Csdl, Definition, ManyToMany, OptionSet, annotations
+from igh_sync_core.metadata.catalog import Catalog, Entry
+from igh_sync_core.model import Kind, LogicalName, OptionKind, TableSpec
+from igh_sync_core.webapi.client import Client
+from igh_sync_core.webapi.odata import entity_url, parse_page, prefer
+
+SAMPLE_ROWS = 500
+"""Records looked at to find the choices of a table whose definitions may not be read."""
+
+_PARALLEL = 8
+_HOLDS = {
+    OptionKind.PICKLIST: Kind.INT32,
+    OptionKind.MULTISELECT: Kind.STRING,
+    OptionKind.STATE: Kind.INT32,
+    OptionKind.STATUS: Kind.INT32,
+    OptionKind.BOOLEAN: Kind.BOOLEAN,
+}
+"""What kind of column can hold which option set; a table without that kind is not asked."""
+
+Hints = Mapping[str, Sequence[str]]
+"""Choice columns by entity, named by hand."""
+
+T = TypeVar("T")
+Learnt = tuple[LogicalName, Entry, Sequence[OptionSet]]
+
+
+def fetch(
+    client: Client, names: Iterable[LogicalName], *, with_lengths: bool, hints: Hints | None = None
+) -> tuple[Catalog, int]:
+    """Download what metadata says of *names*.
+
+    Args:
+        client: Asked for the document once and for each table's columns, several at once.
+        names: Logical names of the configured entities.
+        with_lengths: Whether text lengths are wanted (PostgreSQL declares them).
+        hints: Choice columns by entity, for tables whose definitions may not be read.
+
+    Returns:
+        The catalog, and the requests it took.
+
+    Raises:
+        SourceError: The document or the definitions cannot be had.
+    """
+    with _Reader(client, with_lengths=with_lengths, hints=hints or {}) as reader:
+        reader.start()
+        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="entity-metadata") as pool:
+            # In copies of the caller's context, so that log records belong to the caller's run.
+            reading = [pool.submit(copy_context().run, reader.read, name) for name in names]
+            learnt = [one.result() for one in reading]
+    found = Catalog(
+        {name: entry for name, entry, _sets in learnt},
+        tuple(option for _name, _entry, sets in learnt for one in sets for option in one.options),
+        tuple(dict.fromkeys(reader.notes)),
+    )
+    return found, reader.requests
+
+
+def is_readable(client: Client, name: LogicalName) -> bool:
+    """Whether option sets may be read, by one small request."""
+    url = client.config.api_root + metadata.options_url(name, OptionKind.STATE)
+    try:
+        client.channel("metadata").get(url)
+    except RequestRejected:
+        return False
+    return True
+
+
+class _Reader:
+    """Asks for the metadata of one entity after the other; shared by threads, its requests have threads of their own.
+
+    Attributes:
+        notes: What could not be read and what is done without it.
+    """
+
+    def __init__(self, client: Client, *, with_lengths: bool, hints: Hints) -> None:
+        self._channel = client.channel("metadata")
+        self._root = client.config.api_root
+        self._with_lengths = with_lengths
+        self._hints = hints
+        self._pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="metadata")
+        self._refused: set[str] = set()
+        self.notes: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far."""
+        return self._channel.requests
+
+    def start(self) -> None:
+        """Read what concerns all tables."""
+        definitions = self._ask("definitions", metadata.DEFINITIONS_URL, metadata.parse_definitions)
+        relationships = self._ask("relationships", metadata.MANY_TO_MANY_URL, metadata.parse_many_to_many)
+        with self._channel.stream(f"{self._root}$metadata", accept="application/xml") as chunks:
+            self._csdl: Csdl = metadata.parse_csdl(chunks)
+        self._definitions: Mapping[LogicalName, Definition] = definitions.result() or {}
+        self._many_to_many: Sequence[ManyToMany] = relationships.result() or ()
+
+    def read(self, name: LogicalName) -> Learnt:
+        """Everything metadata says of one entity."""
+        definition = self._definitions.get(name)
+        if definition is None and name not in self._csdl.types:
+            return name, Entry(None), ()
+        try:
+            return self._read(name, definition or metadata.definition_from_csdl(self._csdl, name))
+        except SchemaError as exc:
+            return name, Entry(None, str(exc)), ()
+
+    def _read(self, name: LogicalName, definition: Definition) -> Learnt:
+        bare = self._build(definition, Attributes())
+        asked = self._ask_options(bare)
+        targets = self._ask_targets(bare)
+        lengths = self._ask_lengths(name) if self._with_lengths else []
+        answers = [one.result() for one in asked]
+        sets = [one for answer in answers if answer is not None for one in answer]
+        is_read = all(answer is not None for answer in answers)
+        if not is_read:
+            sets = self._without_definitions(bare, sets)
+        known: dict[str, int] = {}
+        for lengths_read in lengths:
+            known |= lengths_read.result() or {}
+        attributes = Attributes((targets.result() if targets else None) or {}, known, tuple(sets))
+        return name, Entry(self._build(definition, attributes), has_options=is_read), sets
+
+    def _build(self, definition: Definition, attributes: Attributes) -> TableSpec:
+        return metadata.build_spec(
+            self._csdl,
+            definition,
+            attributes=attributes,
+            many_to_many=self._many_to_many,
+            definitions=self._definitions,
+        )
+
+    def _ask_options(self, spec: TableSpec) -> list["Future[tuple[OptionSet, ...] | None]"]:
+        kinds = {column.kind for column in spec.columns if column.name not in annotations.PLUMBING}
+        return [
+            self._ask(
+                "columns",
+                metadata.options_url(spec.logical_name, kind),
+                partial(metadata.parse_options, entity=spec.logical_name, kind=kind),
+            )
+            for kind, holds in _HOLDS.items()
+            if holds in kinds
+        ]
+
+    def _ask_targets(self, spec: TableSpec) -> "Future[dict[str, tuple[LogicalName, ...]] | None] | None":
+        if all(lookup.targets for lookup in spec.lookups):
+            return None
+        return self._ask("columns", metadata.lookup_targets_url(spec.logical_name), metadata.parse_lookup_targets)
+
+    def _ask_lengths(self, name: LogicalName) -> list["Future[dict[str, int] | None]"]:
+        urls = (metadata.string_lengths_url(name), metadata.memo_lengths_url(name))
+        return [self._ask("columns", url, metadata.parse_lengths) for url in urls]
+
+    def _ask(self, area: str, path: str, parse: Callable[[bytes], T]) -> "Future[T | None]":
+        return self._pool.submit(copy_context().run, self._answer, area, path, parse)
+
+    def _answer(self, area: str, path: str, parse: Callable[[bytes], T]) -> T | None:
+        """One definition request; None, and a note, where definitions may not be read."""
+        if area in self._refused:
+            return None
+        try:
+            return parse(bytes(self._channel.get(f"{self._root}{path}").body))
+        except RequestRejected as exc:
+            if exc.status is None or exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise  # the server failed; it did not refuse, and the answer is not to be remembered
+            if exc.status == HTTPStatus.FORBIDDEN:
+                self._refused.add(area)
+            self.notes.append(f"metadata of {area} may not be read ({exc}); {_INSTEAD[area]}")
+            return None
+
+    def _without_definitions(self, spec: TableSpec, known: Sequence[OptionSet]) -> list[OptionSet]:
+        """The choices of a table as its records show them, beside those that could be read after all."""
+        hinted = [*self._hints.get(spec.logical_name, ()), *self._hints.get(spec.entity_set, ())]
+        told = {one.field for one in known}
+        seen = annotations.detect(spec, self._sample(spec), hinted)
+        if refused := annotations.refused(hinted, (*known, *seen)):
+            self.notes.append(f"{spec.logical_name}: hinted columns that cannot be choices: {', '.join(refused)}")
+        return [*known, *(one for one in seen if one.field not in told)]
+
+    def _sample(self, spec: TableSpec) -> Sequence[Raw]:
+        try:
+            reply = self._channel.get(entity_url(self._root, spec.entity_set), prefer=prefer(page_size=SAMPLE_ROWS))
+        except RequestRejected:
+            return ()
+        return parse_page(reply.body).value
+
+
+_INSTEAD = {
+    "definitions": "keys come from $metadata, and change tracking counts as off",
+    "relationships": "the lookups of N:N tables keep each row's own target",
+    "columns": "choices are found by the annotations of records and the hint file, labels come from the records",
+}

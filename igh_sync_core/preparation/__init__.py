@@ -1,0 +1,1 @@
+"""Before any row: what is stored is judged against the source and made to fit."""

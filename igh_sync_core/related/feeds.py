@@ -1,0 +1,86 @@
+"""How a related table tells what changed, in the fewest requests; only keys travel, records are asked by id.
+
+- **Tracked**: a key-only delta feed. Its first link costs one read of all keys and version numbers, 5000 a page, since
+  the Web API gives a delta link at the end of a whole read only. That read comes *before* any record is asked by id, so
+  no change can fall between them, and no overlap is needed. From then on one request per run names every change and
+  deletion. The same read, with members present, is a reconciliation: it closes what is absent and finds what differs.
+- **Not tracked**: members are asked by id as long as one request holds them all; above that, one query by
+  ``modifiedon`` over the whole table names the changed keys. Deletions are found when a reconcile run asks for every
+  member by id.
+
+Pure; the list of wanted ids is kept in ``closure``.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from igh_sync_core.config.addresses import is_under
+from igh_sync_core.model import Organisation, TableSpec
+from igh_sync_core.store.control import SyncState
+from igh_sync_core.sync.strategy import ADDRESS_CHANGED, OVERLAP, Strategy, why_expired
+from igh_sync_core.webapi.keys import columns_of_keys
+from igh_sync_core.webapi.odata import MAX_CONDITIONS, datetime_literal, entity_url
+
+
+class FeedKind(StrEnum):
+    """Where the changes of stored related records are learnt from."""
+
+    KEYS = "keys"
+    CHANGES = "changes"
+    RECENT = "recent"
+    BY_ID = "by_id"
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One way to learn what changed.
+
+    Attributes:
+        kind: ``keys`` is complete, so that absent records may be closed at its end (law 3).
+        url: Its first page; "" for ``by_id``, where records are asked themselves.
+        reason: Why this one, for the report; "" where it is the usual one.
+        is_resumed: Whether it goes on at a stored next link.
+    """
+
+    kind: FeedKind
+    url: str = ""
+    reason: str = ""
+    is_resumed: bool = False
+
+
+def tracked_feed(spec: TableSpec, state: SyncState, organisation: Organisation, *, api_root: str) -> Feed:
+    """The delta feed, or the read of all keys where there is no link that can be trusted."""
+    if state.strategy != Strategy.RELATED:
+        return all_keys(spec, api_root=api_root, reason="")
+    link = state.next_link or state.delta_link
+    if not link:
+        return all_keys(spec, api_root=api_root, reason="")
+    if not is_under(link, api_root):
+        return all_keys(spec, api_root=api_root, reason=ADDRESS_CHANGED)
+    if state.next_link:
+        return Feed(FeedKind.KEYS, link, "goes on after its last stored page of keys", is_resumed=True)
+    if reason := why_expired(state, organisation):
+        return all_keys(spec, api_root=api_root, reason=reason)
+    return Feed(FeedKind.CHANGES, link)
+
+
+def all_keys(spec: TableSpec, *, api_root: str, reason: str) -> Feed:
+    """Every key with its version number, and a delta link at the end."""
+    return Feed(FeedKind.KEYS, entity_url(api_root, spec.entity_set, select=columns_of_keys(spec)), reason)
+
+
+def untracked_feed(spec: TableSpec, state: SyncState, *, members: int, api_root: str) -> Feed:
+    """The cheapest way without change tracking.
+
+    Args:
+        spec: The related table.
+        state: How far it has come.
+        members: Current records stored.
+        api_root: Root of the Web API, ending in "/".
+    """
+    if members <= MAX_CONDITIONS or not spec.has_modified_on:
+        return Feed(FeedKind.BY_ID)
+    if state.strategy != Strategy.RELATED or state.last_timestamp is None:
+        return Feed(FeedKind.BY_ID, reason="how far it had come is not known; every record is asked by id")
+    where = f"modifiedon ge {datetime_literal(state.last_timestamp - OVERLAP)}"
+    return Feed(FeedKind.RECENT, entity_url(api_root, spec.entity_set, select=columns_of_keys(spec), where=where))

@@ -1,0 +1,249 @@
+"""Related tables: copied as far as synced rows point at them, to a fixed point, and kept up to date.
+
+Three steps for all of them together, since each may point at the others and at itself: learn what changed; note which
+ids new rows point at and ask for them, several batches at once, until a round brings nothing new; say how far it came.
+Ids that do not come (deleted, or hidden by row security) are no fault of the sync; the verification finds them.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from http import HTTPStatus
+
+from msgspec import Raw
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from igh_sync_core.errors import RequestRejected, StoreError, SyncError
+from igh_sync_core.history import checkpoint, records
+from igh_sync_core.model import LogicalName, TableSpec
+from igh_sync_core.related import closure, scans
+from igh_sync_core.related.keeping_up import begin, keep_up
+from igh_sync_core.related.members import RelatedTable, Stage
+from igh_sync_core.related.relations import Relation, relations_of
+from igh_sync_core.report import Counts, EntityReport
+from igh_sync_core.store.driver import attempt, store_error
+from igh_sync_core.store.lock import fence
+from igh_sync_core.sync.run import Progress, Run
+from igh_sync_core.sync.workbench import WORKBENCH
+from igh_sync_core.webapi.client import Channel, Fetched
+from igh_sync_core.webapi.odata import MAX_URL, entity_url, id_batches, in_filter
+
+TABLES_AT_ONCE = 4
+BATCHES_AT_ONCE = 2
+_ENDED = {"state": "completed", "fresh_columns": ""}
+_TOO_MANY_CODES = {"0x8004430c", "0x8004430e"}
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came for one batch of ids.
+
+    Attributes:
+        ids: The ids asked, n of them.
+        records: At most n records, in any order.
+        fetched: The page that came last.
+    """
+
+    ids: Sequence[str]
+    records: Sequence[Raw]
+    fetched: Fetched
+
+
+def sync_related(run: Run, specs: Sequence[TableSpec], filtered: Collection[LogicalName]) -> list[EntityReport]:
+    """Bring all related tables up to date, after the tables that point at them.
+
+    Args:
+        run: The run, which holds the database; a reconcile run checks every stored record and closes what is absent.
+        specs: Every synced table; they exist and fit.
+        filtered: Those that are copied only as far as others point at them.
+
+    Returns:
+        One report per related table, in the order of *specs*; a table that failed says so and stops no other.
+
+    Raises:
+        StoreError: The database cannot be used.
+    """
+    tables = [RelatedTable(run, spec) for spec in specs if spec.logical_name in filtered]
+    relations = [one for one in relations_of(specs) if one.target.logical_name in filtered]
+    _begin(run, tables)
+    _each(tables, keep_up)
+    while wanted := _note_references(run, relations, tables):
+        _each(wanted, _fetch)
+    _end(run, tables)
+    return [table.report() for table in tables]
+
+
+def _begin(run: Run, tables: Sequence[RelatedTable]) -> None:
+    with run.database.writing() as conn:
+        checkpoint.log_start(
+            conn, *(table.spec for table in tables), run_id=run.run_id, now=run.organisation.server_time
+        )
+        for table in tables:
+            try:
+                _begin_one(conn, table)
+            except DBAPIError as exc:
+                table.error = store_error(exc)
+
+
+def _begin_one(conn: Connection, table: RelatedTable) -> None:
+    """Begin one table or nothing of it; that its state cannot be read is its own failure (law 9).
+
+    Raises:
+        DBAPIError: It was refused, and nothing of it was done.
+        StoreError: The whole transaction is lost.
+    """
+    with attempt(conn):
+        try:
+            begin(conn, table)
+        except StoreError as exc:
+            table.error = exc
+
+
+def _each(tables: Iterable[RelatedTable], work: Callable[[RelatedTable], None]) -> None:
+    """Do one step for several tables at once; one that fails is left out of all further steps (law 9)."""
+    well = [table for table in tables if table.error is None]
+    with ThreadPoolExecutor(TABLES_AT_ONCE, thread_name_prefix="related") as pool:
+        for future in [pool.submit(copy_context().run, _guarded, table, work) for table in well]:
+            future.result()
+
+
+def _guarded(table: RelatedTable, work: Callable[[RelatedTable], None]) -> None:
+    try:
+        work(table)
+    except SyncError as exc:
+        table.error = exc
+    except Exception as exc:
+        log.exception("%s failed", table.spec.logical_name)
+        table.error = exc
+
+
+def _note_references(run: Run, relations: Sequence[Relation], tables: Sequence[RelatedTable]) -> list[RelatedTable]:
+    """List what new versions point at; gives the tables of which something is to be asked."""
+    with run.database.connection() as conn:
+        with run.database.apart(conn):
+            sources = scans.unscanned(conn, relations)
+            if not (sources or closure.are_awaited(conn)):
+                return []
+        for source in sources:
+            with run.database.transaction(conn):
+                fence(conn, run.run_id)
+                scans.note_references(conn, source, relations)
+        with run.database.transaction(conn):
+            fence(conn, run.run_id)
+            counts = [closure.drop_stored(conn, table.spec) for table in tables]
+    return [table for table, count in zip(tables, counts, strict=True) if count and table.error is None]
+
+
+def _fetch(table: RelatedTable) -> None:
+    """Ask for every listed id of one table, and store what comes."""
+    with table.stage() as stage:
+        root = table.run.client.config.api_root
+        address = partial(_address, root, table.spec)
+        room = MAX_URL - len(address([]))
+        # As many as one page holds: a second page would only be asked for once the first is here.
+        batches = id_batches(_wanted(stage), url_room=room, most=lambda: table.channel.page_rows)
+        for answer in several_at_once(partial(_ask, table.channel, address), batches):
+            with WORKBENCH:
+                _store(stage, answer)
+            table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=False))
+
+
+def _wanted(stage: Stage) -> Iterator[str]:
+    """Every listed id, a part of the list at a time; what is settled meanwhile lies behind."""
+    last = ""
+    while True:
+        with stage.reading() as conn:
+            ids = closure.wanted_ids(conn, stage.table.spec, after=last)
+        if not ids:
+            return
+        yield from ids
+        last = ids[-1]
+
+
+def _address(root: str, spec: TableSpec, ids: Iterable[str]) -> str:
+    return entity_url(root, spec.entity_set, where=in_filter(spec.key, ids))
+
+
+def several_at_once(ask: Callable[[Sequence[str]], Answer], batches: Iterable[list[str]]) -> Iterator[Answer]:
+    """Answers in the order of the batches; while the caller works on one, the next may be under way."""
+    pool = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="ids")
+    under_way: deque[Future[Answer]] = deque()
+    try:
+        for batch in batches:
+            under_way.append(pool.submit(copy_context().run, ask, batch))
+            if len(under_way) == BATCHES_AT_ONCE or not WORKBENCH.keeps_up():
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ask(channel: Channel, address: Callable[[Iterable[str]], str], ids: Sequence[str]) -> Answer:
+    """One query for several ids; in halves where the server finds them too many."""
+    try:
+        pages = list(channel.pages(address(ids)))
+    except RequestRejected as exc:
+        if len(ids) == 1 or not _is_too_much(exc):
+            raise
+        halves = [_ask(channel, address, half) for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :])]
+        return Answer(ids, [record for half in halves for record in half.records], halves[-1].fetched)
+    return Answer(ids, [record for fetched in pages for record in fetched.page.value], pages[-1])
+
+
+def _is_too_much(exc: RequestRejected) -> bool:
+    return exc.status == HTTPStatus.REQUEST_URI_TOO_LONG or exc.code in _TOO_MANY_CODES
+
+
+def _store(stage: Stage, answer: Answer) -> None:
+    """One batch, one transaction: its records, the list of wanted ids, and the checkpoint."""
+    table, now = stage.table, stage.table.sync_time(answer.fetched)
+    batch = table.codec.decode(answer.records)
+    missing = sorted({*answer.ids}.difference(batch.keys))
+    with stage.committing() as state:
+        if stage.history.is_empty:
+            counts = records.write_new(stage.history, table.choices, batch, now)
+        else:
+            counts = records.write(stage.history, table.choices, stage.history.meet(batch), now)
+        counts += Counts(closed=_close_missing(stage, missing, now))
+        closure.settle(stage.conn, table.spec, came=batch.keys, missing=missing)
+        stage.count(state, counts, now)
+    table.stored += len(batch)
+
+
+def _close_missing(stage: Stage, missing: Sequence[str], now: datetime) -> int:
+    """Close stored records that did not come: without a key feed, a reconcile run alone may say so (law 3)."""
+    table = stage.table
+    if not (missing and table.run.reconcile and not table.is_tracked):
+        return 0
+    return stage.history.close_missing(missing, now)
+
+
+def _end(run: Run, tables: Sequence[RelatedTable]) -> None:
+    """Put on record how each table ended, unless the database itself has failed."""
+    for table in tables:
+        if table.error is None:
+            _guarded(table, _announce)
+    try:
+        with run.database.writing() as conn:
+            ended = [table.state.model_copy(update=_ENDED) for table in tables if table.error is None]
+            checkpoint.write(conn, *ended)
+            for table in tables:
+                if table.error is not None:
+                    checkpoint.mark_failed(conn, table.spec)
+            reports = (table.report() for table in tables)
+            checkpoint.log_end(conn, *reports, run_id=run.run_id, now=datetime.now(UTC))
+    except StoreError as exc:
+        for table in tables:
+            table.error = table.error or exc
+
+
+def _announce(table: RelatedTable) -> None:
+    table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=True))

@@ -1,0 +1,1 @@
+"""Stored shapes: what tables and views there are to be, and how they come to be."""

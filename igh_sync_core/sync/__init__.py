@@ -1,0 +1,1 @@
+"""One entity from its strategy to its report, and the entities of a tier at once."""

@@ -1,0 +1,106 @@
+"""The course of an entity: what its state becomes with each page of a read, and how it ended. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from igh_sync_core.errors import ProtocolViolation
+from igh_sync_core.model import TableSpec
+from igh_sync_core.report import EntityReport
+from igh_sync_core.store.control import SyncState
+from igh_sync_core.sync import strategy
+from igh_sync_core.sync.strategy import Plan, Read, ReadKind
+from igh_sync_core.webapi.odata import Page
+
+
+@dataclass(frozen=True)
+class Step:
+    """A page that was stored.
+
+    Attributes:
+        read: What it belongs to.
+        page: The page.
+        time: On the server's clock, when it was given.
+        latest: The largest ``modifiedon`` in it.
+        is_long: Whether the complete read had pages before it.
+    """
+
+    read: Read
+    page: Page
+    time: datetime
+    latest: datetime | None
+    is_long: bool
+
+
+class Outcome(NamedTuple):
+    """How an entity ended.
+
+    Attributes:
+        report: What happened.
+        unwritten: Where nothing had changed, the state that is still to be put on record, and the line in ``_sync_log``
+            to be completed: small things, which several entities may share a transaction for.
+    """
+
+    report: EntityReport
+    unwritten: SyncState | None
+
+
+def begin(state: SyncState, read: Read, spec: TableSpec, plan: Plan, time: datetime) -> None:
+    """Begin a new read; what an earlier one left half done no longer counts.
+
+    Args:
+        state: Is changed.
+        read: The read; a repair moves nothing.
+        spec: The entity.
+        plan: How it is read.
+        time: On the server's clock, when it gave the first page.
+    """
+    if read.kind is ReadKind.REPAIR:
+        return
+    state.state, state.strategy = "in_progress", plan.strategy
+    state.columns_digest = strategy.digest(spec)
+    if read.is_complete or not state.overlap_due:
+        state.read_started = time
+    state.read_latest = state.next_link = None
+    state.read_kind = read.kind if read.is_complete else None
+    if read.is_complete:
+        state.delta_link = state.delta_link_time = state.last_timestamp = None
+
+
+def advance(state: SyncState, step: Step, spec: TableSpec) -> None:
+    """Move the checkpoint past a stored page; only a read's last page completes anything.
+
+    Args:
+        state: Is changed.
+        step: The page; one of a repair moves nothing.
+        spec: The entity.
+    """
+    read, page = step.read, step.page
+    if read.kind is ReadKind.REPAIR:
+        return
+    state.read_latest = max(filter(None, (state.read_latest, step.latest)), default=None)
+    if page.next_link is not None:
+        state.next_link = page.next_link if read.is_complete else None
+        return
+    state.state = "completed"
+    state.next_link = state.read_kind = None
+    state.last_timestamp = strategy.watermark(state)
+    if read.kind is ReadKind.INCREMENT:
+        state.overlap_due &= step.is_long
+    elif read.kind is ReadKind.DELTA or read.track_changes:
+        state.delta_link, state.delta_link_time = page.delta_link, step.time
+    if read.is_complete:
+        state.overlap_due = read.track_changes and (step.is_long or spec.has_modified_on)
+        state.fresh_columns = ""
+
+
+def check_end(read: Read, page: Page) -> None:
+    """A tracked read ends with a delta link, or it has not ended (law 7).
+
+    Raises:
+        ProtocolViolation: It has not.
+    """
+    is_tracked = read.track_changes or read.kind is ReadKind.DELTA
+    if is_tracked and page.next_link is None and page.delta_link is None:
+        msg = "a page has neither a next link nor a delta link, so nothing tells whether the read is complete"
+        raise ProtocolViolation(msg, url=read.url.partition("?")[0])

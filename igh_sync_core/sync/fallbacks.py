@@ -1,0 +1,50 @@
+"""What to do instead where the server refuses a read: another complete way to the same records, or none. Pure."""
+
+from enum import Enum, auto
+from http import HTTPStatus
+
+from igh_sync_core.errors import RequestRejected
+from igh_sync_core.model import TableSpec
+from igh_sync_core.store.control import SyncState
+from igh_sync_core.sync.strategy import Read, ReadKind
+
+REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
+"""Answers that may be about the way of asking rather than about the table."""
+
+
+class Way(Enum):
+    """What is done instead: everything read, the same without its order or untracked, or keys and versions compared."""
+
+    WHOLE = auto()
+    UNORDERED = auto()
+    UNTRACKED = auto()
+    SWEEP = auto()
+
+
+def after_refusal(refusal: RequestRejected, read: Read, spec: TableSpec, state: SyncState) -> tuple[Way, str]:
+    """Another way to what a refused read was to bring, and why, in words for the report.
+
+    Args:
+        refusal: What the server said.
+        read: What it said it to.
+        spec: The entity.
+        state: How far it has come.
+
+    Raises:
+        RequestRejected: The refusal itself, where there is no other way.
+    """
+    why = refusal.code or refusal.status
+    if refusal.status not in REFUSALS:
+        raise refusal
+    if read.kind is ReadKind.DELTA or read.is_resumed:
+        return Way.WHOLE, f"the stored link was refused ({why}); read whole"
+    if read.kind is ReadKind.INCREMENT and "$orderby" in read.url:
+        return Way.UNORDERED, "$orderby was refused; read in key order"
+    if read.kind is ReadKind.INCREMENT and state.overlap_due and spec.has_version:
+        # A sweep follows anyway.
+        return Way.SWEEP, f"the filter on modifiedon was refused ({why}); keys and versions are compared instead"
+    if read.kind is ReadKind.INCREMENT:
+        return Way.WHOLE, f"the filter on modifiedon was refused ({why}); read whole"
+    if read.track_changes and state.read_kind is None:
+        return Way.UNTRACKED, f"change tracking was refused ({why})"
+    raise refusal

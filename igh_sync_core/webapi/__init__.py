@@ -1,0 +1,1 @@
+"""The Web API: requests, pages and their limits, over the one HTTP stack."""

@@ -1,0 +1,104 @@
+"""The one HTTP stack, opened in one place, and the border where its errors become ours."""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import httpx
+
+from igh_sync_core.config import Config
+from igh_sync_core.config.addresses import origin_of
+from igh_sync_core.errors import AuthError, ProtocolViolation, SourceUnavailable
+
+_TIMEOUTS = httpx.Timeout(120.0, connect=10.0, pool=None)
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=52)
+
+
+def open_http(config: Config, transport: httpx.BaseTransport | None = None) -> httpx.Client:
+    """A client that trusts the usual authorities and the configured one, keeps no cookies and follows no redirects.
+
+    Limits of the Web API are per web server, and its affinity cookies would keep all requests on one.
+
+    Source: https://learn.microsoft.com/power-apps/developer/data-platform/send-parallel-requests
+    """
+    changed_ns = Path(config.ca_file).stat().st_mtime_ns if config.ca_file else 0
+    return _Client(
+        transport=transport,
+        verify=_trust(config.ca_file, changed_ns),
+        timeout=_TIMEOUTS,
+        limits=_LIMITS,
+        headers={"User-Agent": "igh-sync"},
+    )
+
+
+class _NoCookies(httpx.Cookies):
+    """Keeps nothing, without reading the reply's headers for it."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Leave them."""
+
+
+class _Client(httpx.Client):
+    @property  # type: ignore[misc]  # nobody sets them
+    def cookies(self) -> httpx.Cookies:
+        """Always none."""
+        return _NO_COOKIES
+
+
+_NO_COOKIES = _NoCookies()
+
+
+@lru_cache(maxsize=8)
+def _trust(ca_file: str | None, _changed_ns: int) -> ssl.SSLContext:
+    """Whom to trust; read once per process and state of the file, since all the authorities take a while to read."""
+    trust = httpx.create_ssl_context()
+    if ca_file:
+        trust.load_verify_locations(cafile=ca_file)
+    return trust
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turn what httpx raises inside into an error of ours that names the address without its query.
+
+    Raises:
+        SourceUnavailable: No connection, no answer in time, or a reply cut short.
+        AuthError: The server's certificate is not trusted.
+        ProtocolViolation: Everything else, such as a reply that is no HTTP.
+    """
+    try:
+        yield
+    except httpx.HTTPError as exc:
+        address = url.partition("?")[0]
+        if _is_untrusted(exc):
+            message = f"the certificate of {origin_of(url)} is not trusted; set DATAVERSE_CA_FILE if it should be"
+            raise AuthError(message, url=address) from exc
+        message = f"{origin_of(url)}: {_describe(exc)}"
+        kind = SourceUnavailable if isinstance(exc, _PASSING) else ProtocolViolation
+        raise kind(message, url=address) from exc
+
+
+_PASSING = (
+    httpx.TimeoutException,
+    httpx.NetworkError,
+    httpx.ProxyError,
+    httpx.RemoteProtocolError,
+    httpx.DecodingError,
+)
+
+
+def _describe(exc: httpx.HTTPError) -> str:
+    reason = str(exc) or type(exc).__name__
+    if isinstance(exc, (httpx.ConnectError, httpx.ConnectTimeout)):
+        return f"cannot be reached ({reason}); check the address and the network"
+    return f"gave no whole answer ({reason})"
+
+
+def _is_untrusted(exc: BaseException | None) -> bool:
+    while exc is not None:
+        if isinstance(exc, ssl.SSLCertVerificationError):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False

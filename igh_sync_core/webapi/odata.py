@@ -1,0 +1,240 @@
+"""The Web API's language, without a wire: requests are text to build, pages are bytes to parse.
+
+Every query goes out in exactly the form built here; what a refused reply means is decided in ``replies``.
+Source: https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/overview
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime
+from typing import NewType
+from urllib.parse import quote
+
+from msgspec import DecodeError, Raw, Struct, field
+from msgspec.json import Decoder
+
+from igh_sync_core.errors import ProtocolViolation
+from igh_sync_core.webapi.replies import Challenge, decipher, parse_challenge
+
+__all__ = [
+    "MAX_CONDITIONS",
+    "MAX_PAGE_SIZE",
+    "MAX_URL",
+    "Challenge",
+    "Literal",
+    "Page",
+    "date_literal",
+    "datetime_literal",
+    "decipher",
+    "entity_url",
+    "guid_literal",
+    "id_batches",
+    "in_filter",
+    "parse_challenge",
+    "parse_page",
+    "prefer",
+    "string_literal",
+]
+
+MAX_URL = 32_768
+"""Characters of a GET's address at most."""
+
+MAX_CONDITIONS = 500
+"""Values that one query may compare with at most."""
+
+MAX_PAGE_SIZE = 5_000
+"""Rows of a page at most; elastic tables answer with 500."""
+
+Literal = NewType("Literal", str)
+"""Text that may stand in a ``$filter`` as a value."""
+
+_GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# Characters that RFC 3986 allows in a query and that do not end an option's value; the rest is percent-encoded.
+_SAFE_IN_QUERY = "$,()':/@*;!~?="
+
+
+class Page(Struct, frozen=True):
+    """One page of records, each still the bytes the server sent.
+
+    Attributes:
+        value: n records in the server's order; tombstones of a delta among them.
+        next_link: Where the next page is; None on the last one only.
+        delta_link: Where to ask for later changes; on the last page of a tracked read only.
+        context: What the page is, such as ``…/$metadata#accounts/$delta``.
+        metadata_version: Moves with every schema edit of the environment; None without annotations.
+    """
+
+    value: list[Raw]
+    next_link: str | None = field(name="@odata.nextLink", default=None)
+    delta_link: str | None = field(name="@odata.deltaLink", default=None)
+    context: str = field(name="@odata.context", default="")
+    metadata_version: str | None = field(name="@Microsoft.Dynamics.CRM.globalmetadataversion", default=None)
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether it holds changes and tombstones instead of all records."""
+        return self.context.endswith("$delta")
+
+
+_MARK = b"\xef\xbb\xbf"
+_PAGE_DECODER = Decoder(Page)
+
+
+def parse_page(body: bytes | bytearray) -> Page:
+    """Split a page into its records, which are parts of the body, without decoding them.
+
+    The order of keys in the body does not matter: links stand before ``value`` or after it.
+
+    Raises:
+        ProtocolViolation: The body is no JSON or has no list ``value``.
+    """
+    try:
+        # To cut the mark off would copy the whole page.
+        return _PAGE_DECODER.decode(memoryview(body)[len(_MARK) :] if body.startswith(_MARK) else body)
+    except (DecodeError, UnicodeDecodeError) as exc:
+        message = f"the reply is no page of records: {exc}"
+        raise ProtocolViolation(message) from exc
+
+
+def entity_url(  # noqa: PLR0913 - one keyword for each query option of OData
+    api_root: str,
+    entity_set: str,
+    *,
+    select: Sequence[str] = (),
+    where: str = "",
+    order_by: Sequence[str] = (),
+    top: int | None = None,
+) -> str:
+    """Address of a query, encoded and ready to be sent as it is.
+
+    Args:
+        api_root: With its closing slash.
+        entity_set: ``accounts``, or a longer path below the root.
+        select: Properties; the key always comes with them. Empty for all.
+        where: Filter in plain, unencoded OData.
+        order_by: Terms such as ``modifiedon`` or ``createdon desc``.
+        top: Rows at most; not to be combined with a page size.
+    """
+    options = {"$select": ",".join(select), "$filter": where, "$orderby": ",".join(order_by)}
+    if top is not None:
+        options["$top"] = str(top)
+    query = "&".join(f"{name}={_encode(value)}" for name, value in options.items() if value)
+    return f"{api_root}{entity_set}" + (f"?{query}" if query else "")
+
+
+def guid_literal(value: str) -> Literal:
+    """A record id as filters take it: bare and in lower case.
+
+    Raises:
+        ValueError: It is no GUID.
+    """
+    if not _GUID.fullmatch(value):
+        message = f"{value!r} is no GUID"
+        raise ValueError(message)
+    return Literal(value.lower())
+
+
+def datetime_literal(value: datetime) -> Literal:
+    """An aware time as filters take it, in UTC and whole seconds: ``2021-04-28T15:19:30Z``.
+
+    Fractions are cut, since the Web API keeps whole seconds; ``ge`` then loses nothing.
+
+    Raises:
+        ValueError: The time is naive.
+    """
+    if value.tzinfo is None:
+        message = "a time without zone cannot be compared with the server's"
+        raise ValueError(message)
+    return Literal(value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def date_literal(value: date) -> Literal:
+    """A day as filters take it: ``1990-01-31``."""
+    return Literal(f"{value:%Y-%m-%d}")
+
+
+def string_literal(value: str) -> Literal:
+    """Text as filters take it: in single quotes, its own quotes doubled."""
+    return Literal("'" + value.replace("'", "''") + "'")
+
+
+def in_filter(column: str, ids: Iterable[str]) -> str:
+    """Filter for records whose column holds one of the ids; OData's own ``in`` is not supported.
+
+    Args:
+        column: Property name; a lookup ``_x_value`` is compared under its column name ``x``, as the vendor wants it.
+        ids: Up to ``MAX_CONDITIONS`` values.
+
+    Raises:
+        ValueError: The column is no name, or an id holds a quote.
+
+    Source: https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filter-rows
+    """
+    name = column.removeprefix("_").removesuffix("_value") if _is_lookup(column) else column
+    if not _NAME.fullmatch(name):
+        message = f"{column!r} is no column name"
+        raise ValueError(message)
+    values = ",".join(f"'{_plain(value)}'" for value in ids)
+    return f"Microsoft.Dynamics.CRM.In(PropertyName='{name}',PropertyValues=[{values}])"
+
+
+def id_batches(
+    ids: Iterable[str], *, url_room: int, most: Callable[[], int] = lambda: MAX_CONDITIONS
+) -> Iterator[list[str]]:
+    """Split ids into lists that each fit one ``in_filter``, as large as may be.
+
+    Args:
+        ids: Consumed once; order is kept.
+        url_room: Characters left for them: ``MAX_URL`` less the address built with an empty list.
+        most: Gives the ids of the next list at most.
+
+    Raises:
+        ValueError: There is no room for even one.
+    """
+    batch: list[str] = []
+    used = 0
+    for value in ids:
+        size = len(_encode(f"'{value}',"))
+        if size > url_room:
+            message = f"no room for an id of {size} characters in the {url_room} left"
+            raise ValueError(message)
+        if used + size > url_room or len(batch) >= min(most(), MAX_CONDITIONS):
+            yield batch
+            batch, used = [], 0
+        batch.append(value)
+        used += size
+    if batch:
+        yield batch
+
+
+def prefer(*, page_size: int | None = None, annotations: bool = True, track_changes: bool = False) -> str:
+    """Value of the ``Prefer`` header; "" when nothing is preferred.
+
+    Args:
+        page_size: Rows at most per page; None for the server's choice.
+        annotations: Ask for labels, lookup targets and the metadata version.
+        track_changes: Ask for a delta link after the last page.
+    """
+    wishes = [
+        "odata.track-changes" if track_changes else "",
+        f"odata.maxpagesize={page_size}" if page_size else "",
+        'odata.include-annotations="*"' if annotations else "",
+    ]
+    return ",".join(filter(None, wishes))
+
+
+def _is_lookup(column: str) -> bool:
+    return column.startswith("_") and column.endswith("_value")
+
+
+def _plain(value: str) -> str:
+    if "'" in value or '"' in value or "\\" in value:
+        message = "an id holds a quote or backslash"
+        raise ValueError(message)
+    return value
+
+
+def _encode(value: str) -> str:
+    return quote(value, safe=_SAFE_IN_QUERY)

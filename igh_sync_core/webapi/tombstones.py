@@ -1,0 +1,46 @@
+"""What a delta answer mixes in one list: records, and tombstones of deleted ones. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct, field
+
+from igh_sync_core.webapi.odata import Page
+
+
+class _DeltaEntry(Struct):
+    """A tombstone says so by a context of its own; a record's own columns named ``id`` or ``reason`` do not matter."""
+
+    context: str = field(name="@odata.context", default="")
+    id: Any = None
+
+
+_ENTRY = msgspec.json.Decoder(_DeltaEntry)
+
+
+def split_page(page: Page, key: str) -> tuple[Sequence[Raw], list[str]]:
+    """Records and the keys of tombstones, which a delta answer mixes in one list.
+
+    A record behind a tombstone of the same key is back: the later entry counts.
+
+    Args:
+        page: Any page.
+        key: Property that identifies a record.
+
+    Returns:
+        The records in the server's order, and keys in lower case; no keys unless the page is part of a delta (law 3).
+    """
+    if not page.is_delta:
+        return page.value, []
+    records: list[Raw] = []
+    deleted: dict[str, None] = {}
+    for raw in page.value:
+        entry = _ENTRY.decode(raw)
+        if entry.context.endswith("$deletedEntity"):
+            deleted[str(entry.id).lower()] = None
+            continue
+        records.append(raw)
+        if deleted:
+            deleted.pop(str(msgspec.json.decode(raw).get(key)).lower(), None)
+    return records, list(deleted)

@@ -10,10 +10,10 @@ from threading import Event
 
 from msgspec import json
 
-from .metadata_organisation import organisation_from_metadata
-from .model_organisation import health_organisation
-from .organisation import Organisation
-from .server import Server, serve
+from igh_sync_core.sandbox.data.organisation import Organisation
+from igh_sync_core.sandbox.http.server import Server, serve
+from igh_sync_core.sandbox.organisations.from_metadata import organisation_from_metadata
+from igh_sync_core.sandbox.organisations.model import health_organisation
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

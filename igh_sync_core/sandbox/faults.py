@@ -5,7 +5,7 @@ from http import HTTPStatus
 from threading import Lock
 from typing import Literal
 
-from .replies import Refusal, Reply
+from igh_sync_core.sandbox.replies import Refusal, Reply
 
 Kind = Literal[
     "throttle", "status", "slow", "cut", "not_json", "missing_value", "loop", "foreign_link", "duplicates", "fewer"

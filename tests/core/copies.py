@@ -13,7 +13,7 @@ from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig, load_entity_configs
 from igh_sync_core.report import EntityReport, RunReport
 from igh_sync_core.sandbox import Organisation, Sandbox
-from igh_sync_core.sandbox.service import CLIENT_ID, CLIENT_SECRET
+from igh_sync_core.sandbox.http.service import CLIENT_ID, CLIENT_SECRET
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.database import Database
 from igh_sync_core.sync.options import Options

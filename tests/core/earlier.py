@@ -14,8 +14,8 @@ import httpx
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.sandbox import Organisation, Sandbox
-from igh_sync_core.sandbox.schema import Column, Kind
-from igh_sync_core.sandbox.service import CLIENT_ID, CLIENT_SECRET
+from igh_sync_core.sandbox.data.schema import Column, Kind
+from igh_sync_core.sandbox.http.service import CLIENT_ID, CLIENT_SECRET
 from igh_sync_core.webapi.client import Client
 
 LABEL = "@OData.Community.Display.V1.FormattedValue"

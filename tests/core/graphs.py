@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.sandbox import Organisation
-from igh_sync_core.sandbox.columns import lookup
-from igh_sync_core.sandbox.health import custom, intersect
-from igh_sync_core.sandbox.organisation import ManyToMany
-from igh_sync_core.sandbox.platform_tables import platform_shapes
+from igh_sync_core.sandbox.data.columns import lookup
+from igh_sync_core.sandbox.data.organisation import ManyToMany
+from igh_sync_core.sandbox.organisations.health import custom, intersect
+from igh_sync_core.sandbox.organisations.platform import platform_shapes
 
 Node = tuple[str, str]
 """Logical name and key."""

@@ -22,7 +22,7 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
 
 from igh_sync_core.sandbox import health_organisation
-from igh_sync_core.sandbox.schema import CODED, Kind, Shape
+from igh_sync_core.sandbox.data.schema import CODED, Kind, Shape
 from igh_sync_core.webapi.client import Client
 
 PAIRS, WHOLE = "vin_vin_candidate_vin_regionset", "vin_clinicalusestatuses"

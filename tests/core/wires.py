@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import httpx
 
 from igh_sync_core.config import Config
-from igh_sync_core.sandbox.service import sent_address
+from igh_sync_core.sandbox.http.service import sent_address
 from igh_sync_core.webapi.client import Channel, Client, Pace
 
 ORG = "https://org.crm.dynamics.com"

@@ -27,8 +27,8 @@ from flows.limits import LIMIT
 from flows.saving import save_blocks
 from igh_sync_core.config import Config, load_config
 from igh_sync_core.sandbox import Server
+from igh_sync_core.sandbox.queries.routes import Request
 from igh_sync_core.sandbox.replies import Reply
-from igh_sync_core.sandbox.routes import Request
 from igh_sync_core.sync.options import Options
 from igh_sync_core.workflow import run_workflow
 

@@ -1,0 +1,1 @@
+"""What a sandbox holds: an organisation, its tables and their rows."""

@@ -1,0 +1,1 @@
+"""The sandbox as a service over HTTPS: login, routes, the control door."""

@@ -1,0 +1,1 @@
+"""Answers about metadata: ``$metadata`` and the definitions."""

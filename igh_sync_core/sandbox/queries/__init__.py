@@ -1,0 +1,1 @@
+"""Answers to queries of rows: options, filters, pages, deltas."""

@@ -12,7 +12,7 @@ class _RunLog(logging.Logger):
     """Stands for the logger of the Prefect run it was made in, also in threads that know of no run."""
 
     def __init__(self) -> None:
-        super().__init__("igh_sync_core.sync.run", logging.INFO)
+        super().__init__("igh_sync_core.run", logging.INFO)
         self._run = get_run_logger()
 
     def handle(self, record: logging.LogRecord) -> None:

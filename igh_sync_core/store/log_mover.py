@@ -74,14 +74,21 @@ class LogMover:
     def _work(self) -> None:
         try:
             with self._connect() as conn:
-                while self._has_news.wait() and not self._is_over.is_set():
-                    self._has_news.clear()
+                while self._is_wanted():
                     if move(conn) >= LOG_PAGES:
                         self._has_news.clear()  # the next commit finds nobody at it
-                    self._is_over.wait(_REST_S)
+                    if self._is_over.wait(_REST_S):
+                        return
         except (DBAPIError, StoreError) as exc:
             # Nothing is lost: it stays in the log, and whoever commits meets the fault if it lasts.
             log.debug("the log is left to those who commit: %s", exc)
+
+    def _is_wanted(self) -> bool:
+        """Wait for news; whether they are of anything but the end."""
+        self._has_news.wait()
+        # Taken before the end is asked about, or news of the end that come in between would be waited for ever.
+        self._has_news.clear()
+        return not self._is_over.is_set()
 
 
 def move(conn: Connection) -> int:

@@ -191,3 +191,55 @@ def test_a_slow_mover_leaves_the_log_to_commits_before_it_grows_without_bound(
         assert Path(f"{path}-wal").stat().st_size < 70_000_000
 
     assert rows(path) == 120_000
+
+
+class LateNews(threading.Event):
+    """News that are taken at the very instant in which the end is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mover: log_mover.LogMover | None = None
+        self.closer = threading.Thread(target=lambda: self.mover and self.mover.close(), daemon=True)
+        self.is_told = threading.Event()
+
+    def set(self) -> None:
+        super().set()
+        if threading.current_thread() is self.closer:
+            self.is_told.set()
+
+    def clear(self) -> None:
+        if self.mover and self.closer.ident is None:
+            self.closer.start()
+            assert self.is_told.wait(30)
+        super().clear()
+
+
+@pytest.mark.parametrize("takes_before", [0, 1])
+def test_an_end_that_comes_while_news_are_taken_is_not_waited_for_for_ever(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch, takes_before: int
+) -> None:
+    """Before a move news are taken once, and after one that found a large log once more."""
+    news = LateNews()
+    moved = threading.Event()
+
+    def move(_conn: Connection) -> int:
+        if takes_before:
+            news.mover = mover
+        moved.set()
+        return log_mover.LOG_PAGES
+
+    monkeypatch.setattr(log_mover, "move", move)
+    monkeypatch.setattr(log_mover, "_WORTHWHILE_BYTES", 0)
+    write(database, 1)
+    events = iter([news, threading.Event()])
+    monkeypatch.setattr(log_mover, "Event", lambda: next(events))
+    mover = log_mover.LogMover(path, database.connection)
+    if not takes_before:
+        news.mover = mover
+    path.with_name("copy.db-wal").touch()
+    mover.note_commit()
+
+    assert news.is_told.wait(30)
+    news.closer.join(10)
+    assert not news.closer.is_alive()
+    assert moved.is_set() == bool(takes_before)

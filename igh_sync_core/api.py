@@ -8,13 +8,17 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig, load_entity_configs
 from igh_sync_core.sync.options import Options
+from igh_sync_core.webapi.client import Client
+from igh_sync_core.webapi.interruption import Interruption
 from igh_sync_core.workflow import run_workflow
 
+T = TypeVar("T")
 _LOGGER: ContextVar[logging.Logger | None] = ContextVar("logger", default=None)
 _IS_SERVED: ContextVar[bool] = ContextVar("is_served", default=False)
 _TALKATIVE = (
@@ -39,6 +43,8 @@ async def run_sync(
 ) -> bool:
     """Bring the copy up to date; may be awaited in any event loop, and in several at once.
 
+    Cancelled, by a timeout or an interrupt, it ends at the next request or page; the next run goes on from there.
+
     Args:
         config: Where from, as whom, and where to.
         entities_config: Tables to copy; None for the package's own selection.
@@ -54,10 +60,28 @@ async def run_sync(
         RuntimeError: The credentials are refused.
         SyncError: The environment or the database cannot be used at all.
     """
-    options = Options(optionsets=optionsets_config, verify_references=verify_reference)
+    interruption = Interruption()
+    options = Options(
+        optionsets=optionsets_config,
+        verify_references=verify_reference,
+        connect=partial(Client, interruption=interruption),
+    )
     with forward_logs(logger):
-        report = await asyncio.to_thread(run_sync_workflow, config, entities_config, options=options)
+        work = asyncio.to_thread(run_sync_workflow, config, entities_config, options=options)
+        report = await _ended_with_us(asyncio.ensure_future(work), interruption)
     return bool(report["success"])
+
+
+async def _ended_with_us(work: asyncio.Future[T], interruption: Interruption) -> T:
+    """What *work* gives; where this is cancelled, so is it, and is waited for: it holds the database until its end."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        interruption.set()
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # taken note of, or the loop would complain that nobody did
+        raise
 
 
 def run_sync_workflow(

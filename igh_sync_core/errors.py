@@ -7,6 +7,7 @@ SyncError                    ``retryable`` says whether the same call may succee
 │  ├─ RequestRejected        4xx; ``code`` is the OData error code
 │  ├─ SourceUnavailable      429, 5xx, timeouts, cut bodies; retryable
 │  └─ ProtocolViolation      the reply breaks the contract
+├─ Interrupted               the run is being ended from outside
 ├─ SchemaError               a stored column or the key no longer fits
 ├─ DataError                 one record cannot be kept
 └─ StoreError                the database
@@ -79,6 +80,16 @@ class SourceUnavailable(SourceError):
 
 class ProtocolViolation(SourceError):
     """A reply breaks the Web API's contract, so nothing in it may be trusted."""
+
+
+class Interrupted(SyncError):
+    """The run is being ended from outside; what was stored stays, and the next run goes on from there."""
+
+    def __init__(self) -> None:
+        super().__init__("interrupted; what was stored stays, and the next run goes on from there")
+
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[()]]:
+        return type(self), ()
 
 
 class SchemaError(SyncError):

@@ -9,7 +9,7 @@ from typing import NoReturn, TypeVar
 
 from igh_sync_core.config import Config, load_config
 from igh_sync_core.config.entities import EntityConfig, load_entity_configs
-from igh_sync_core.errors import ConfigError, SyncError
+from igh_sync_core.errors import ConfigError, Interrupted, SyncError
 
 INTERRUPTED = 130
 _SHOWN = 5
@@ -138,6 +138,6 @@ def run_command(command: Callable[[], int]) -> int:
     except SyncError as exc:
         sys.stderr.write(f"error: {exc}\n")
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what was stored stays, and the next run goes on from there\n")
+        sys.stderr.write(f"{Interrupted()}\n")
         return INTERRUPTED
     return 1

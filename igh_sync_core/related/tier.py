@@ -19,7 +19,7 @@ from msgspec import Raw
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from igh_sync_core.errors import RequestRejected, StoreError, SyncError
+from igh_sync_core.errors import Interrupted, RequestRejected, StoreError, SyncError
 from igh_sync_core.history import checkpoint, records
 from igh_sync_core.model import LogicalName, TableSpec
 from igh_sync_core.related import closure, scans
@@ -68,14 +68,15 @@ def sync_related(run: Run, specs: Sequence[TableSpec], filtered: Collection[Logi
         One report per related table, in the order of *specs*; a table that failed says so and stops no other.
 
     Raises:
+        Interrupted: The run is being ended.
         StoreError: The database cannot be used.
     """
     tables = [RelatedTable(run, spec) for spec in specs if spec.logical_name in filtered]
     relations = [one for one in relations_of(specs) if one.target.logical_name in filtered]
     _begin(run, tables)
-    _each(tables, keep_up)
+    _each(run, tables, keep_up)
     while wanted := _note_references(run, relations, tables):
-        _each(wanted, _fetch)
+        _each(run, wanted, _fetch)
     _end(run, tables)
     return [table.report() for table in tables]
 
@@ -106,17 +107,21 @@ def _begin_one(conn: Connection, table: RelatedTable) -> None:
             table.error = exc
 
 
-def _each(tables: Iterable[RelatedTable], work: Callable[[RelatedTable], None]) -> None:
+def _each(run: Run, tables: Iterable[RelatedTable], work: Callable[[RelatedTable], None]) -> None:
     """Do one step for several tables at once; one that fails is left out of all further steps (law 9)."""
     well = [table for table in tables if table.error is None]
     with ThreadPoolExecutor(TABLES_AT_ONCE, thread_name_prefix="related") as pool:
-        for future in [pool.submit(copy_context().run, _guarded, table, work) for table in well]:
-            future.result()
+        under_way = [pool.submit(copy_context().run, _guarded, table, work) for table in well]
+        with run.client.interruptible():
+            for future in under_way:
+                future.result()
 
 
 def _guarded(table: RelatedTable, work: Callable[[RelatedTable], None]) -> None:
     try:
         work(table)
+    except Interrupted:
+        raise
     except SyncError as exc:
         table.error = exc
     except Exception as exc:

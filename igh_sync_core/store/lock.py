@@ -62,10 +62,11 @@ def fence(conn: Connection, run_id: str) -> None:
     """Refuse to write for a run that no longer holds the database; nobody takes it before this transaction ends.
 
     Raises:
-        StoreError: The lock was taken over by another run.
+        StoreError: The lock was taken over by another run, or given back.
     """
-    if _held.rows(conn, None) != [(run_id,)]:
-        msg = f"run {run_id} lost the database to another run; nothing more is written"
+    if (holders := _held.rows(conn, None)) != [(run_id,)]:
+        why = "lost the database to another run" if holders else "has ended or was interrupted"
+        msg = f"run {run_id} {why}; nothing more is written"
         raise StoreError(msg)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from igh_sync_core.config.entities import EntityConfig
-from igh_sync_core.errors import SchemaError, StoreError, SyncError
+from igh_sync_core.errors import Interrupted, SchemaError, StoreError, SyncError
 from igh_sync_core.history import checkpoint
 from igh_sync_core.metadata import catalog
 from igh_sync_core.metadata.catalog import Entry
@@ -41,6 +41,7 @@ def sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[
 
     Raises:
         StoreError: None of them can be begun.
+        Interrupted: The run is being ended; what was stored of each stays.
     """
     starts = dict(zip(tier, _begin(run, tier), strict=True))
     outcomes: list[Outcome] = []
@@ -54,12 +55,14 @@ def sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[
         options.on_report(report)
         return report
 
+    pool = ThreadPoolExecutor(options.concurrency, thread_name_prefix="sync")
     try:
-        with ThreadPoolExecutor(options.concurrency, thread_name_prefix="sync") as pool:
-            # Each thread works in a copy of the caller's context, so that its log records belong to the caller's run.
-            futures = [pool.submit(copy_context().run, one, entity) for entity in tier]
+        # Each thread works in a copy of the caller's context, so that its log records belong to the caller's run.
+        futures = [pool.submit(copy_context().run, one, entity) for entity in tier]
+        with run.client.interruptible():
             reports = [future.result() for future in futures]
     finally:
+        pool.shutdown(cancel_futures=True)
         lost = _lost(run, outcomes)
     for report in lost.values():
         options.on_report(report)
@@ -67,9 +70,15 @@ def sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[
 
 
 def guarded(work: Callable[[EntityConfig], EntityReport], entity: EntityConfig) -> EntityReport:
-    """One bad entity never stops the others (law 9)."""
+    """One bad entity never stops the others (law 9); an interruption does.
+
+    Raises:
+        Interrupted: The run is being ended.
+    """
     try:
         return work(entity)
+    except Interrupted:
+        raise
     except SyncError as exc:
         return failed(entity, exc)
     except Exception as exc:

@@ -19,6 +19,7 @@ import httpx
 from igh_sync_core.config import Config
 from igh_sync_core.errors import SourceUnavailable
 from igh_sync_core.webapi import odata
+from igh_sync_core.webapi.interruption import Interruption
 from igh_sync_core.webapi.pacing import Pace, PageSize
 from igh_sync_core.webapi.paging import Fetched, Trail, always, read_ahead
 from igh_sync_core.webapi.replies import SQL_TIMEOUT, parse_http_date
@@ -63,14 +64,21 @@ class Client:
         config: Where and as whom.
         transport: Stands in for the network.
         pace: Limits of patience and breadth.
+        interruption: Ends all waits from outside; its own unless given.
     """
 
     def __init__(
-        self, config: Config, *, transport: httpx.BaseTransport | None = None, pace: Pace | None = None
+        self,
+        config: Config,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        pace: Pace | None = None,
+        interruption: Interruption | None = None,
     ) -> None:
         self.config = config
         self._pace = pace or Pace()
-        self._sender = Sender(config, self._pace, transport)
+        self._interruption = interruption or Interruption()
+        self._sender = Sender(config, self._pace, transport, self._interruption)
 
     def __enter__(self) -> Self:
         return self
@@ -83,6 +91,20 @@ class Client:
     def close(self) -> None:
         """Close all connections; channels are of no use afterwards."""
         self._sender.close()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """While inside, what ends this thread (Ctrl-C, a termination) ends the waits of all others, to be joined soon.
+
+        An error is no such end: others may go on.
+        """
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException:
+            self._interruption.set()
+            raise
 
     def channel(self, label: str, *, page_size: int = odata.MAX_PAGE_SIZE, row_bytes: int = 0) -> "Channel":
         """Open an entity's own line: its counter and its page size.
@@ -125,9 +147,10 @@ class Channel:
             SourceUnavailable: Still busy after all patience.
             RequestRejected: The server refused it.
             AuthError: No token, a refused one, or no application user.
+            Interrupted: The run is being ended.
             ProtocolViolation: The address or the reply breaks the contract.
         """
-        abandoned = Event()
+        abandoned = self._sender.interruption.event()
         return self._sender.retrying(partial(self._whole, url, prefer, abandoned), abandoned)
 
     @contextmanager
@@ -143,7 +166,7 @@ class Channel:
         Raises:
             SyncError: As ``get``, on opening or from the iterator.
         """
-        abandoned = Event()
+        abandoned = self._sender.interruption.event()
         headers = _HEADERS | {"Accept": accept}
         opening = partial(self._sender.open_reply, url, headers, abandoned=abandoned, on_sent=self._count)
         stack, response = self._sender.retrying(opening, abandoned)
@@ -172,7 +195,8 @@ class Channel:
         """
         wish = partial(odata.prefer, annotations=annotations, track_changes=track_changes)
         fetch = partial(self._page, wish)
-        return read_ahead(fetch, Trail(self._sender.root, urls), urls, at_once=at_once, is_ahead=is_ahead)
+        trail, abandoned = Trail(self._sender.root, urls), self._sender.interruption.event()
+        return read_ahead(fetch, trail, abandoned, at_once=at_once, is_ahead=is_ahead)
 
     def _page(self, wish: Callable[..., str], url: str, abandoned: Event) -> Fetched:
         reply = self._sender.retrying(partial(self._sized, wish, url, abandoned), abandoned)

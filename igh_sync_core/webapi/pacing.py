@@ -7,14 +7,13 @@ Source: https://learn.microsoft.com/power-apps/developer/data-platform/api-limit
 import random
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Condition, Event, Lock
 
 from tenacity import RetryCallState
 
-from igh_sync_core.errors import SourceUnavailable
+from igh_sync_core.errors import Interrupted, SourceUnavailable
 from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
 
 MAX_WIDTH = 52
@@ -73,7 +72,7 @@ class Gate:
         """One request's place; waits for a turn, and learns from how the request ends.
 
         Raises:
-            CancelledError: Nobody wants the reply any more.
+            Interrupted: Nobody wants the reply any more.
         """
         epoch = self._enter(abandoned)
         try:
@@ -104,7 +103,7 @@ class Gate:
                     self._turn.wait(1.0)
             if rest_s > 0:
                 self._pace.wait(abandoned, rest_s)
-        raise CancelledError
+        raise Interrupted
 
     def _rest(self, error: SourceUnavailable, epoch: int) -> None:
         """Everybody rests; the width halves once for all requests that were under way together."""

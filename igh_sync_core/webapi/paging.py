@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -50,10 +50,14 @@ class Trail:
     """The links of one read: each once, all under the API root.
 
     Of each it keeps a digest: a link takes half a kilobyte, and a large table has thousands.
+
+    Attributes:
+        starts: Address of each chain's first page.
     """
 
-    def __init__(self, root: str, starts: Iterable[str]) -> None:
+    def __init__(self, root: str, starts: Sequence[str]) -> None:
         self._root = root
+        self.starts = tuple(starts)
         self._seen = {_digest(check_address(start, root)) for start in starts}
 
     def follow(self, link: str | None) -> str | None:
@@ -84,7 +88,7 @@ def always() -> bool:
 def read_ahead(
     fetch: Callable[[str, Event], Fetched],
     trail: Trail,
-    starts: Sequence[str],
+    abandoned: Event,
     *,
     at_once: int = 1,
     is_ahead: Callable[[], bool] = always,
@@ -100,15 +104,16 @@ def read_ahead(
     Args:
         fetch: Gets one page; told by the event that nobody wants it any more.
         trail: Judges each next link.
-        starts: Address of each chain's first page.
+        abandoned: Set at the end, whoever set it before.
         at_once: Chains under way at most.
         is_ahead: Whether the next page of a chain is fetched before the caller has done with this one.
     """
-    todo = dict(enumerate(starts))
+    todo = dict(enumerate(trail.starts))
     waiting = deque(todo)
-    under_way = _UnderWay(fetch, at_once)
+    under_way = _UnderWay(fetch, abandoned, at_once)
     try:
-        under_way.add({chain: todo[chain] for chain in (waiting.popleft() for _ in starts[:at_once])}, is_wanted=True)
+        first = [waiting.popleft() for _ in trail.starts[:at_once]]
+        under_way.add({chain: todo[chain] for chain in first}, is_wanted=True)
         while under_way:
             chain, fetched = under_way.pop()
             del todo[chain]
@@ -132,12 +137,12 @@ class _UnderWay:
 
     Args:
         fetch: Gets one page; told by the event that nobody wants it any more.
+        abandoned: That event.
         at_once: Pages under way at most.
     """
 
-    def __init__(self, fetch: Callable[[str, Event], Fetched], at_once: int) -> None:
-        self._fetch = fetch
-        self._abandoned = Event()
+    def __init__(self, fetch: Callable[[str, Event], Fetched], abandoned: Event, at_once: int) -> None:
+        self._fetch, self._abandoned = fetch, abandoned
         self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="next-page")
         self._chains: dict[Future[Fetched], int] = {}
 

@@ -4,7 +4,6 @@ Rings, outermost first: ``retrying`` → ``open_reply`` (gate, verdict) → ``_s
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from threading import Event
 from typing import TypeVar
@@ -13,9 +12,10 @@ import httpx
 from tenacity import Retrying, retry_if_exception_type
 
 from igh_sync_core.config import Config
-from igh_sync_core.errors import SourceUnavailable
+from igh_sync_core.errors import Interrupted, SourceUnavailable
 from igh_sync_core.webapi.auth import DataverseAuth
 from igh_sync_core.webapi.http import open_http, translated
+from igh_sync_core.webapi.interruption import Interruption
 from igh_sync_core.webapi.pacing import Gate, Pace, Patience
 from igh_sync_core.webapi.paging import check_address
 from igh_sync_core.webapi.replies import decipher
@@ -30,10 +30,17 @@ class Sender:
         config: Where and as whom.
         pace: Limits of patience and breadth.
         transport: Stands in for the network.
+        interruption: Ends all waits.
+
+    Attributes:
+        interruption: Gives every request the event that ends its waits.
     """
 
-    def __init__(self, config: Config, pace: Pace, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, config: Config, pace: Pace, transport: httpx.BaseTransport | None, interruption: Interruption
+    ) -> None:
         self.root = config.api_root
+        self.interruption = interruption
         self._pace = pace
         self._http = open_http(config, transport)
         self._http.event_hooks = {"request": [_count]}
@@ -50,7 +57,7 @@ class Sender:
 
         Raises:
             SyncError: Whatever *attempt* raises; ``SourceUnavailable`` only after all tries.
-            CancelledError: Nobody wants it any more.
+            Interrupted: Nobody wants it any more.
         """
 
         def rest(seconds: float) -> None:
@@ -81,7 +88,7 @@ class Sender:
 
         Raises:
             SourceError: No connection, or any other status.
-            CancelledError: Abandoned while waiting for a turn.
+            Interrupted: Abandoned while waiting for a turn.
         """
         check_address(url, self.root)
         with ExitStack() as stack:
@@ -124,12 +131,12 @@ def read_chunks(response: httpx.Response, url: str, abandoned: Event) -> Iterato
 
     Raises:
         SourceUnavailable: It was cut short or stalled.
-        CancelledError: Abandoned in the middle.
+        Interrupted: Abandoned in the middle.
     """
     with translated(url):
         for chunk in response.iter_bytes():
             if abandoned.is_set():
-                raise CancelledError
+                raise Interrupted
             yield chunk
 
 

@@ -66,7 +66,9 @@ class Pages:
 
 def test_where_it_is_not_worth_it_a_page_is_asked_for_when_it_is_wanted() -> None:
     pages, start = Pages(), f"{ROOT}a1"
-    for number, fetched in enumerate(read_ahead(pages, Trail(ROOT, [start]), [start], is_ahead=lambda: False), 1):
+    for number, fetched in enumerate(
+        read_ahead(pages, Trail(ROOT, [start]), threading.Event(), is_ahead=lambda: False), 1
+    ):
         assert bytes(fetched.page.value[0]) == f"a{number}".encode()
         assert pages.asked == [f"a{at}" for at in range(1, number + 1)]
 
@@ -76,7 +78,7 @@ def test_where_it_is_not_worth_it_a_page_is_asked_for_when_it_is_wanted() -> Non
 
 def test_where_it_is_not_worth_it_several_chains_still_end() -> None:
     pages, starts = Pages(), [f"{ROOT}{chain}1" for chain in "abc"]
-    read = read_ahead(pages, Trail(ROOT, starts), starts, at_once=2, is_ahead=lambda: False)
+    read = read_ahead(pages, Trail(ROOT, starts), threading.Event(), at_once=2, is_ahead=lambda: False)
     names = [bytes(fetched.page.value[0]).decode() for fetched in read]
 
     assert sorted(names) == sorted(f"{chain}{at}" for chain in "abc" for at in (1, 2, 3))

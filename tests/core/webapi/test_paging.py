@@ -103,7 +103,7 @@ class TestSeveralChains:
         starts = [f"{ROOT}{chain}-1" for chain in "abc"]
         left: list[set[str]] = []
         seen: dict[str, list[str]] = {"a": [], "b": [], "c": []}
-        for fetched in read_ahead(fetch, Trail(ROOT, starts), starts, at_once=len(starts)):
+        for fetched in read_ahead(fetch, Trail(ROOT, starts), threading.Event(), at_once=len(starts)):
             chain, number = bytes(fetched.page.value[0]).decode().rpartition("/")[2].split("-")
             seen[chain].append(number)
             left.append(set((fetched.page.next_link or "").splitlines()))
@@ -127,7 +127,7 @@ class TestSeveralChains:
             return Fetched(Page([Raw(url.encode())], following), None, 0)
 
         starts = [f"{ROOT}{chain}-1" for chain in "abcde"]
-        pages = list(read_ahead(fetch, Trail(ROOT, starts), starts, at_once=2))
+        pages = list(read_ahead(fetch, Trail(ROOT, starts), threading.Event(), at_once=2))
 
         assert len(pages) == 10
         assert max(most) == 2
@@ -140,7 +140,7 @@ class TestSeveralChains:
 
         starts = [f"{ROOT}a-1", f"{ROOT}b-1"]
         with pytest.raises(ProtocolViolation, match="back to a page already read"):
-            list(read_ahead(fetch, Trail(ROOT, starts), starts, at_once=len(starts)))
+            list(read_ahead(fetch, Trail(ROOT, starts), threading.Event(), at_once=len(starts)))
 
 
 class Plain(httpx.BaseTransport):

@@ -9,15 +9,16 @@ from rich.console import Console
 
 from flows.outcome import SyncFailed
 from flows.saving import save_blocks
+from igh_sync_core.cli.common import INTERRUPTED
 from igh_sync_core.cli.display import summary_table
 from igh_sync_core.config import load_config
-from igh_sync_core.errors import SyncError
+from igh_sync_core.errors import Interrupted, SyncError
 
 DEMONSTRATION_ROWS = 2_000
 
 
 def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 when all went well, 1 with one line on the error stream when not."""
+    """Run the command; 0 when all went well, 1 with one line on the error stream when not, 130 interrupted."""
     options = vars(_parser().parse_args(arguments))
     sandbox, rows, block = options.pop("sandbox"), options.pop("rows"), options.pop("save_blocks")
     console = Console()
@@ -36,6 +37,9 @@ def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> in
         if exc.report:
             console.print(summary_table(exc.report))
         return 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print(str(Interrupted()), markup=False, highlight=False, soft_wrap=True)
+        return INTERRUPTED
     except SyncError as exc:
         Console(stderr=True).print(str(exc), style="red", markup=False, highlight=False, soft_wrap=True)
         return 1

@@ -3,6 +3,7 @@
 With ``PREFECT_API_URL`` set none of this applies: a lasting server keeps its own log and its records.
 """
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.context import FlowRunContext
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_LOGGING_LEVEL,
     temporary_settings,
@@ -36,9 +38,29 @@ class StandaloneFlow(Flow[P, R]):
 
 @contextmanager
 def quiet_server() -> Iterator[None]:
-    """While inside, a temporary server that is started prints nothing: its complaints are about its own sudden end."""
+    """While inside, a temporary server prints nothing, and Ctrl-C ends this process alone.
+
+    Its complaints are about its own sudden end; and it must outlive the run that reports to it, or Prefect would wait
+    long for one that is gone.
+    """
     with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL"}):
+        if PREFECT_API_URL.value() is None and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+            _start_server()
         yield
+
+
+def _start_server() -> None:
+    """Start the temporary server that Prefect would start, deaf to the interrupts that a terminal sends to all."""
+    block = getattr(signal, "pthread_sigmask", None)
+    if block is None:  # not on Windows, which has no such masks
+        return
+    from prefect.server.api.server import SubprocessASGIServer  # noqa: PLC0415 - heavy, and of no use with a server
+
+    before = block(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits what is blocked
+    try:
+        SubprocessASGIServer().start()
+    finally:
+        block(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def _run(order: Order) -> RunReport:
         show_verdict(verdict)
         announce_drift(verdict, config.origin)
         with RunProgress(len(entities)) as progress:
-            reports = Tiers(order, config, progress).sync(entities)
+            reports = Tiers(order, run, progress).sync(entities)
         findings = _verified(order, run) if order.verify_references else Findings()
     show_notes(notes)
     report = workflow.fold(order.run_id, reports, requests=requests, notes=notes, verdict=verdict)
@@ -128,7 +128,7 @@ def _held(order: Order, config: Config) -> Iterator[Run]:
     """Hold the database for the whole run, once the login is proven; tasks of this process share what is opened."""
     with shared_client(config, pace=request_pace) as client, shared_database(config) as database:
         run = Run(order.run_id, client, database, tasks.authenticate.submit(order).result())
-        with workflow.held(run):
+        with workflow.held(run), client.interruptible():
             yield run
 
 

@@ -1,0 +1,59 @@
+"""Ctrl-C on the flow, as a terminal sends it: to every process of the group."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from prefect_processes import ROOT
+
+from igh_sync_core.errors import Interrupted
+from igh_sync_core.sandbox import Server
+
+pytestmark = pytest.mark.e2e
+
+
+def test_it_ends_soon_and_gives_the_database_back_though_its_temporary_server_hears_it_too(
+    dataverse: Server, tmp_path: Path
+) -> None:
+    dataverse.sandbox.latency_s = 0.3
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment = kept | {"PREFECT_HOME": str(tmp_path / "home"), "DO_NOT_TRACK": "1", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "flows.sync_dataverse"]
+    with subprocess.Popen(  # noqa: S603 - ours
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+    ) as process:
+        try:
+            assert process.stdout
+            seen = []
+            for line in process.stdout:
+                seen.append(line)
+                if " added, " in line:
+                    break
+            os.killpg(process.pid, signal.SIGINT)
+            seen += process.stdout
+            assert process.wait(30) == 130, "".join(seen)
+        finally:
+            process.kill()
+
+    text = "".join(seen)
+    assert str(Interrupted()) in text
+    assert "Traceback" not in text
+    assert "another run" not in text
+    assert process_group_is_gone(process.pid)
+    with closing(sqlite3.connect(os.environ["SQLITE_DB_PATH"])) as conn:
+        assert conn.execute("SELECT count(*) FROM _sync_lock").fetchone() == (0,)
+        [(begun,)] = conn.execute("SELECT count(*) FROM _sync_log").fetchall()
+    assert begun < 26
+
+
+def process_group_is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger import Ledger, total
+from loads import NOON, Loader, loading, record
 from msgspec import Raw
 from sqlalchemy import delete
-from test_versions import NOON, Loader, loading, record
 
 from igh_sync_core.report import Counts
 from igh_sync_core.store.database import Database

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from loads import NOON, SPEC, A, B, Loader, at, loading, record
 from sqlalchemy import Connection, insert, select
-from test_versions import NOON, SPEC, A, B, Loader, at, loading, record
 
 from igh_sync_core.errors import StoreError
 from igh_sync_core.history import checkpoint

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from loads import NOON, SPEC, A, B, Loader, at, loading, record
 from msgspec import Raw
 from sqlalchemy import select, text
-from test_versions import NOON, SPEC, A, B, Loader, at, loading, record
 
 from igh_sync_core.config import Config
 from igh_sync_core.errors import DataError

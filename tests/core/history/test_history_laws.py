@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loads import Loader, loading, record
 from sqlalchemy import delete, insert
 from sqlalchemy.exc import IntegrityError
-from test_versions import Loader, loading, record
 
 from igh_sync_core.store.database import Database
 

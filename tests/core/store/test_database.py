@@ -15,9 +15,9 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from copies import Copy, entities
+from loads import NOON, SPEC, A, loading, record
 from msgspec import Raw
 from sqlalchemy import MetaData, Table, event, func, insert, select, text
-from test_versions import NOON, SPEC, A, loading, record
 
 from igh_sync_core.config import Config
 from igh_sync_core.errors import DataError, StoreError, StoreUnavailable

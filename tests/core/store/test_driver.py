@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from loads import SPEC
 from sqlalchemy import (
     Column,
     Connection,
@@ -22,7 +23,6 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateTable
 from test_database import SEEN, kick, some
-from test_versions import SPEC
 
 from igh_sync_core.config import Config
 from igh_sync_core.errors import StoreError, StoreUnavailable

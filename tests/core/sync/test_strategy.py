@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 from copies import Copy, entities
+from loads import NOON, SPEC
 from msgspec.structs import replace
-from test_versions import NOON, SPEC
 
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.errors import SchemaError

@@ -5,8 +5,8 @@ from itertools import islice
 
 import msgspec
 import pytest
+from loads import SPEC, Loader, at, loading, record
 from sqlalchemy import text
-from test_versions import SPEC, Loader, at, loading, record
 
 from igh_sync_core.model import Column, Kind
 from igh_sync_core.store.database import Database

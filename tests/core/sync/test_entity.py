@@ -191,15 +191,18 @@ def test_entities_without_news_that_cannot_be_put_on_record_are_told_as_failed(
     assert copy.sync().success
 
 
-def test_whoever_breaks_off_a_run_leaves_the_others_on_record(copy_of: Callable[..., Copy]) -> None:
+def test_whoever_breaks_off_a_run_leaves_what_had_ended_on_record(copy_of: Callable[..., Copy]) -> None:
     copy = copy_of(TRACKED, PAIRS)
     copy.sync()
+    told: list[EntityReport] = []
 
-    def break_off(_report: EntityReport) -> None:
-        raise Interrupted
+    def break_off(report: EntityReport) -> None:
+        told.append(report)
+        if len(told) == 2:
+            raise Interrupted
 
     with pytest.raises(Interrupted):
-        copy.sync(on_report=break_off)
+        copy.sync(on_report=break_off, concurrency=1)
 
     assert copy.rows_of("SELECT status FROM _sync_log") == [("completed",)] * 4
 

@@ -4,14 +4,15 @@ Every query goes out in exactly the form built here; what a refused reply means 
 Source: https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/overview
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import NewType
 from urllib.parse import quote
 
-from msgspec import DecodeError, Raw, Struct, field
-from msgspec.json import Decoder
+from msgspec import DecodeError, Raw, Struct, field, structs
+from msgspec.json import Decoder, decode
 
 from igh_sync_core.errors import ProtocolViolation
 from igh_sync_core.webapi.replies import Challenge, decipher, parse_challenge
@@ -94,8 +95,29 @@ def parse_page(body: bytes | bytearray) -> Page:
         # To cut the mark off would copy the whole page.
         return _PAGE_DECODER.decode(memoryview(body)[len(_MARK) :] if body.startswith(_MARK) else body)
     except (DecodeError, UnicodeDecodeError) as exc:
+        if page := _lenient(body):
+            return page
         message = f"the reply is no page of records: {exc}"
         raise ProtocolViolation(message) from exc
+
+
+def _lenient(body: bytes | bytearray) -> Page | None:
+    """A page whose only fault lies within records, such as half a surrogate pair: whoever reads those names it."""
+    try:
+        page = json.loads(body.removeprefix(_MARK))
+        records = [Raw(json.dumps(record).encode()) for record in page.pop("value")]
+        whole = structs.replace(_PAGE_DECODER.decode(json.dumps(page | {"value": []})), value=records)
+    except (ValueError, KeyError, TypeError, AttributeError):  # a DecodeError is a ValueError
+        return None
+    return whole if any(map(_is_faulty, records)) else None
+
+
+def _is_faulty(record: Raw) -> bool:
+    try:
+        decode(record)
+    except DecodeError:
+        return True
+    return False
 
 
 def entity_url(  # noqa: PLR0913 - one keyword for each query option of OData

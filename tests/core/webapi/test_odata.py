@@ -1,7 +1,9 @@
+import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,20 @@ class TestPage:
     def test_anything_else_is_a_violation(self, body: bytes) -> None:
         with pytest.raises(ProtocolViolation, match="no page of records"):
             parse_page(body)
+
+    def test_a_fault_within_a_record_leaves_the_page_to_whoever_names_the_record(self) -> None:
+        body = b'{"@odata.nextLink":"n","value":[{"a": 1},{"a":"cut in an emoji \\ud83d"}]}'
+
+        page = parse_page(body)
+
+        assert page.next_link == "n"
+        assert [json.loads(bytes(raw)) for raw in page.value] == [{"a": 1}, {"a": "cut in an emoji \ud83d"}]
+        with pytest.raises(msgspec.DecodeError):
+            msgspec.json.decode(page.value[1])
+
+    def test_half_a_pair_beside_the_records_is_a_violation(self) -> None:
+        with pytest.raises(ProtocolViolation, match="no page of records"):
+            parse_page(b'{"@odata.context":"\\ud83d","value":[{"a": 1}]}')
 
     def test_a_recorded_page_is_understood(self, captures: Path) -> None:
         body = (captures / "pages" / "amp_contacts-read.json").read_bytes()

@@ -61,8 +61,20 @@ class Batch:
                     yield key, int(code), start
 
 
-def whole_seconds(values: Values, engine: str) -> Values:
-    """Cut a finished ``modifiedon`` column to whole seconds, the form of ``valid_from`` (law 4)."""
+LATEST_START = datetime(9999, 1, 1, tzinfo=UTC)
+"""No version begins later, whatever the source says: the year that is left holds any number of versions after it."""
+
+
+def starts_of(values: Values, engine: str) -> Values:
+    """A finished ``modifiedon`` column in the form of ``valid_from``: whole seconds (law 4), none after the latest."""
     if engine == "postgresql":
-        return [value and value.replace(microsecond=0, tzinfo=value.tzinfo or UTC) for value in values]
-    return [value if value is None or len(value) == STAMP_LENGTH else value[:19] + "Z" for value in values]
+        whole = [value and value.replace(microsecond=0, tzinfo=value.tzinfo or UTC) for value in values]
+        return _capped(whole, LATEST_START)
+    texts = [value if value is None or len(value) == STAMP_LENGTH else value[:19] + "Z" for value in values]
+    return _capped(texts, f"{LATEST_START:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def _capped(values: Values, most: Any) -> Values:  # noqa: ANN401 - text or datetime, by engine
+    if max(filter(None, values), default=most) <= most:
+        return values
+    return [value and min(value, most) for value in values]

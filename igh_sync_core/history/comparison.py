@@ -6,6 +6,7 @@ became narrower, its members are compared as JSON. Pure.
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, DecimalException
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -59,6 +60,9 @@ class Comparison:
         targets = [
             lookup.column + TARGET_TYPE for lookup in codec.spec.polymorphic if lookup.type_column not in ignored
         ]
+        self._inexact = tuple(
+            name for name in self._plain if kinds.get(name) is Kind.DECIMAL and codec.engine == "sqlite"
+        )
         self._members = [*(name for name in kinds if name not in ignored), *targets]
 
     def is_same(self, stored: str | bytes, received: Raw) -> bool:
@@ -86,7 +90,11 @@ class Comparison:
         """
         documents = received.column("json_response")
         for at, (new, old) in enumerate(zip(self._rows(received), self._decoded(stored), strict=True)):
-            if new != old and (old is not None or self._members_differ(stored[at], documents[at])):
+            if new == old:
+                is_other = bool(self._inexact) and self._digits_differ(stored[at], documents[at])
+            else:
+                is_other = old is not None or self._members_differ(stored[at], documents[at])
+            if is_other:
                 yield at
 
     def _decoded(self, documents: Sequence[str | bytes]) -> Iterator[tuple[Any, ...] | None]:
@@ -117,12 +125,27 @@ class Comparison:
         objects = [[text and _canonical(_JSON.decode(text)) for text in batch.column(name)] for name in self._objects]
         return zip(*columns, *objects, *(batch.raw[name] for name in self._choices), strict=True)
 
+    def _digits_differ(self, stored: str | bytes, received: Raw) -> bool:
+        """Whether decimals differ in digits that SQLite's numbers have no room for; the document keeps them all."""
+        exact = _decimals(self._inexact)
+        try:
+            return bool(exact.decode(stored) != exact.decode(received))
+        except _UNREADABLE:
+            return False
+
     def _members_differ(self, stored: str | bytes, received: Raw) -> bool:
         try:
             old, new = _canonical(_JSON.decode(stored)), _canonical(_JSON.decode(received))
         except _UNREADABLE:
             return True
         return not isinstance(old, dict) or any(old.get(name) != new.get(name) for name in self._members)
+
+
+@lru_cache(maxsize=1024)
+def _decimals(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    """Reads the decimals of a record alone, with all their digits."""
+    fields = [(f"d{at}", Decimal | None, field(default=None, name=name)) for at, name in enumerate(names)]
+    return msgspec.json.Decoder(msgspec.defstruct("Decimals", fields))
 
 
 def _are_equal(one: Any, other: Any) -> bool:  # noqa: ANN401 - any JSON

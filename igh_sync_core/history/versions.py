@@ -27,7 +27,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Update, or_, select, u
 from sqlalchemy.exc import DataError, IntegrityError
 
 from igh_sync_core.history import checkpoint, closing, current, duplicates, multiselects
-from igh_sync_core.history.batch import Batch, Values, whole_seconds
+from igh_sync_core.history.batch import Batch, Values, starts_of
 from igh_sync_core.history.comparison import VOLATILE
 from igh_sync_core.history.current import Current, Met
 from igh_sync_core.history.rows import row_codec
@@ -182,7 +182,7 @@ class History:
         """When each record was last changed, as the source says; None where it does not."""
         if not self.tables.spec.has_modified_on:
             return [None] * len(batch)
-        return whole_seconds(batch.column("modifiedon"), self._database.kind)
+        return starts_of(batch.column("modifiedon"), self._database.kind)
 
     def _supersede(self, batch: Batch, before: Sequence[Current | None], now: datetime) -> None:
         """Open a version of each record, where the one *before* it ends or an earlier one has ended."""

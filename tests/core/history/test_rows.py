@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from igh_sync_core.errors import DataError
-from igh_sync_core.history.batch import whole_seconds
+from igh_sync_core.history.batch import starts_of
 from igh_sync_core.history.rows import Engine, RowCodec
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, Lookup, OptionKind, TableSpec
 
@@ -143,7 +143,7 @@ def test_fractions_of_a_second_are_kept_in_the_column_and_cut_for_the_history(en
     column = decode(engine, sent(modifiedon="2024-05-01T12:00:00.987Z")).column("modifiedon")
 
     assert "987" in str(column[0])
-    assert "987" not in str(whole_seconds(column, engine)[0])
+    assert "987" not in str(starts_of(column, engine)[0])
 
 
 def test_a_nul_never_reaches_postgresql() -> None:

@@ -1,10 +1,11 @@
 """The state table of ``versions``, row by row, on both engines: load 1, load 2, load 3, whole-table asserts."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 from loads import NOON, A, B, Loader, at, loading, record
+from msgspec import Raw
 
 from igh_sync_core.report import Counts
 from igh_sync_core.store.database import Database
@@ -66,6 +67,38 @@ def test_a_boundary_never_makes_an_empty_interval(
 
     load.write(record(name="two", modified=modified), now=now)
     assert load.versions("name") == [("one", NOON, boundary, "updated"), ("two", boundary, None, None)]
+
+
+END_OF_TIME = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_modifiedon_at_the_end_of_time_leaves_room_for_what_follows(load: Loader, new: bool) -> None:
+    load.write(record(name="one", modified=END_OF_TIME), record(B, name="kept"), new=new)
+    for number in range(3):
+        load.write(record(name=f"again {number}", modified=END_OF_TIME), now=at(number))
+    load.write(record(name="back", modified=at(5)), now=at(6))
+    load.delete(A, now=at(7))
+
+    *intervals, last = [version[1:3] for version in load.versions("sampleid") if version[0] == A]
+    assert len(intervals) == 4
+    for (start, end), (following, _) in zip(intervals, [*intervals[1:], last], strict=True):
+        assert start < end == following
+    assert last[0] < last[1]
+    assert {str(version[0])[:10] for version in load.versions("modifiedon")} == {"9999-12-31", "2024-05-01"}
+
+
+def test_a_decimal_that_changes_in_its_last_digit_is_another_without_a_new_modifiedon(load: Loader) -> None:
+    """SQLite's numbers have some sixteen digits; a rollup in a document has all of them."""
+    first, second, third = (
+        Raw(bytes(record(name="one", score="#")).replace(b'"#"', digits))
+        for digits in (b"12345678901.1234567891", b"12345678901.12345678910", b"12345678901.1234567892")
+    )
+    load.write(first)
+
+    assert load.write(second, now=at(4)) == Counts(unchanged=1)
+    assert load.write(third, now=at(5)) == Counts(updated=1)
+    assert [version[1:] for version in load.versions("score")] == [(NOON, at(5), "updated"), (at(5), None, None)]
 
 
 def test_a_tombstone_closes_as_deleted_at_the_sync_time(load: Loader) -> None:

@@ -63,7 +63,7 @@ class _EntitySync:
     def __init__(self, run: Run, lease: Lease, spec: TableSpec, plan: Plan, state: SyncState) -> None:
         self._run, self._lease, self._spec, self._plan, self._state = run, lease, spec, plan, state
         self._started = time.monotonic()
-        self._is_ended = False
+        self._is_ended = self._is_answered = False
         self.unwritten: SyncState | None = None
         self._root = run.client.config.api_root
         self._tables = entity_tables(spec)
@@ -165,6 +165,7 @@ class _EntitySync:
         )
 
     def _execute(self, read: Read) -> None:
+        self._is_answered = False
         read = ranges.spread(self._channel, self._spec, self._plan, read, api_root=self._root)
         if read.reason:
             self._reasons.append(read.reason)
@@ -183,7 +184,7 @@ class _EntitySync:
             del fetched  # or its records would stay in memory until the next page is here
             # Outside: a listener may ask somebody, and no other table's page shall wait for the answer.
             self._run.listener(Progress(self._spec.logical_name, self._stored, is_done=is_done))
-            is_first_page = False
+            is_first_page, self._is_answered = False, True
 
     def _is_filled(self) -> bool:
         # In turn, or all that begin at once would open a connection each.
@@ -276,7 +277,7 @@ class _EntitySync:
 
     def _after_refusal(self, read: Read, exc: RequestRejected) -> Read | None:
         """Another complete way to the same records, or the refusal itself; None where a sweep is it."""
-        way, why = after_refusal(exc, read, self._spec, self._state)
+        way, why = after_refusal(exc, read, self._spec, self._state, is_answered=self._is_answered)
         if way is Way.WHOLE:
             return strategy.full_read(self._spec, self._plan, self._state, api_root=self._root, reason=why)
         if way is Way.UNORDERED:

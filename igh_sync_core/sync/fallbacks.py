@@ -21,14 +21,17 @@ class Way(Enum):
     SWEEP = auto()
 
 
-def after_refusal(refusal: RequestRejected, read: Read, spec: TableSpec, state: SyncState) -> tuple[Way, str]:
+def after_refusal(
+    refusal: RequestRejected, read: Read, spec: TableSpec, state: SyncState, *, is_answered: bool
+) -> tuple[Way, str]:
     """Another way to what a refused read was to bring, and why, in words for the report.
 
     Args:
         refusal: What the server said.
         read: What it said it to.
         spec: The entity.
-        state: How far it has come.
+        state: How far it has come; what it says of an unfinished read may be of an earlier one.
+        is_answered: Whether pages of this read came before, so that it is not the way of asking that is refused.
 
     Raises:
         RequestRejected: The refusal itself, where there is no other way.
@@ -45,6 +48,6 @@ def after_refusal(refusal: RequestRejected, read: Read, spec: TableSpec, state: 
         return Way.SWEEP, f"the filter on modifiedon was refused ({why}); keys and versions are compared instead"
     if read.kind is ReadKind.INCREMENT:
         return Way.WHOLE, f"the filter on modifiedon was refused ({why}); read whole"
-    if read.track_changes and state.read_kind is None:
+    if read.track_changes and not is_answered:
         return Way.UNTRACKED, f"change tracking was refused ({why})"
     raise refusal

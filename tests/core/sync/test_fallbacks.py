@@ -1,0 +1,64 @@
+"""What is done where the server refuses a read, or answers another one than was asked."""
+
+import httpx
+import pytest
+from copies import Copy, entities
+
+from igh_sync_core.sandbox import health_organisation
+from igh_sync_core.sync.run import Progress
+
+TRACKED, TABLE = "vin_disease", "vin_diseases"
+SMALL_PAGES = 7
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process in the middle of a run."""
+
+
+@pytest.fixture
+def copy(database_settings: dict[str, str]) -> Copy:
+    return Copy(health_organisation(2_000), database_settings, entities(TRACKED))
+
+
+def interrupt(progress: Progress) -> None:
+    if not progress.is_done:
+        raise Interrupted
+
+
+def current(copy: Copy) -> set[str]:
+    return {key for (key,) in copy.open_rows(TABLE, f"{TRACKED}id")}
+
+
+def refuse_tracking(copy: Copy, status: int) -> None:
+    """What metadata says is not what the server does: the user may not read all records, or tracking is off again."""
+    answer = copy.sandbox.handle
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        reply = answer(request)
+        if reply.status_code == httpx.codes.OK and "track-changes" in request.headers.get("Prefer", ""):
+            return httpx.Response(status, json={"error": {"code": "0x80072491", "message": "not enabled"}})
+        return reply
+
+    copy.sandbox.handle = handle  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("status", [400, 403, 410])
+def test_an_interrupted_untracked_read_goes_on_though_tracking_is_refused_again(copy: Copy, status: int) -> None:
+    refuse_tracking(copy, status)
+    assert copy.sync(page_size=SMALL_PAGES, on_page=interrupt).failed_entities
+    stored = len(current(copy))
+
+    report = copy.sync_one(page_size=SMALL_PAGES)
+    assert "change tracking was refused" in report.reason
+    assert "goes on after its last stored page" in report.reason
+    assert report.added == len(copy.organisation.keys(TRACKED)) - stored > 0
+    assert current(copy) == set(copy.organisation.keys(TRACKED))
+
+
+def test_tracking_refused_while_a_tracked_read_was_interrupted_is_no_end_of_the_table(copy: Copy) -> None:
+    assert copy.sync(page_size=SMALL_PAGES, on_page=interrupt).failed_entities
+    copy.organisation.tables[TRACKED].shape.is_tracked = False  # as metadata will tell one day
+
+    report = copy.sync_one(page_size=SMALL_PAGES)
+    assert "change tracking was refused" in report.reason
+    assert current(copy) == set(copy.organisation.keys(TRACKED))

@@ -5,6 +5,7 @@ SyncError                    ``retryable`` says whether the same call may succee
 ├─ SourceError               the Web API: status, code, url without its query
 │  ├─ AuthError              refused credentials or a host that is no Dataverse
 │  ├─ RequestRejected        4xx; ``code`` is the OData error code
+│  │  └─ TokenLost           all records in answer to a delta link
 │  ├─ SourceUnavailable      429, 5xx, timeouts, cut bodies; retryable
 │  └─ ProtocolViolation      the reply breaks the contract
 ├─ Interrupted               the run is being ended from outside
@@ -70,6 +71,13 @@ class AuthError(SourceError, RuntimeError):
 
 class RequestRejected(SourceError):
     """The server refused this request (4xx); asking again will not help."""
+
+
+class TokenLost(RequestRejected):
+    """A delta link was answered with all records: the server has its token no more, and tells no deletions."""
+
+    def __init__(self) -> None:
+        super().__init__("the delta link was answered with all records")
 
 
 class SourceUnavailable(SourceError):

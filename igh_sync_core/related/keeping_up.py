@@ -6,7 +6,7 @@ is lost if the run ends between the two.
 
 from sqlalchemy import ColumnElement, Connection
 
-from igh_sync_core.errors import RequestRejected
+from igh_sync_core.errors import RequestRejected, TokenLost
 from igh_sync_core.history import checkpoint
 from igh_sync_core.history.staging import is_listed
 from igh_sync_core.related import closure, feeds
@@ -20,6 +20,7 @@ from igh_sync_core.sync.fallbacks import REFUSALS
 from igh_sync_core.sync.strategy import ReadKind, Strategy
 from igh_sync_core.webapi.client import Fetched
 from igh_sync_core.webapi.keys import Keys, parse_keys
+from igh_sync_core.webapi.tombstones import check_delta
 
 
 def begin(conn: Connection, table: RelatedTable) -> None:
@@ -94,6 +95,8 @@ def _read(stage: Stage, feed: Feed) -> None:
     is_first = not feed.is_resumed
     is_tracked = feed.kind is FeedKind.KEYS
     for fetched in stage.table.keys_channel.pages(feed.url, track_changes=is_tracked, annotations=False):
+        if is_first and feed.kind is FeedKind.CHANGES:
+            check_delta(fetched.page)
         _store(stage, feed, fetched, is_first=is_first)
         is_first = False
 
@@ -179,10 +182,12 @@ def _advance(state: SyncState, feed: Feed, keys: Keys, fetched: Fetched) -> None
 def _after_refusal(stage: Stage, feed: Feed, exc: RequestRejected) -> Feed:
     """Another way to the same changes, or the refusal itself."""
     table, why = stage.table, exc.code or exc.status
+    root = table.run.client.config.api_root
+    if isinstance(exc, TokenLost):
+        return feeds.all_keys(table.spec, api_root=root, reason=f"{exc}; all keys read")
     if exc.status not in REFUSALS:
         raise exc
     if feed.kind is FeedKind.CHANGES or feed.is_resumed:
-        root = table.run.client.config.api_root
         return feeds.all_keys(table.spec, api_root=root, reason=f"the stored link was refused ({why}); all keys read")
     if feed.kind is FeedKind.KEYS:
         table.is_tracked = False

@@ -11,6 +11,7 @@ from igh_sync_core.store.control import SyncState
 from igh_sync_core.sync import strategy
 from igh_sync_core.sync.strategy import Plan, Read, ReadKind
 from igh_sync_core.webapi.odata import Page
+from igh_sync_core.webapi.tombstones import check_delta
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,16 @@ def advance(state: SyncState, step: Step, spec: TableSpec) -> None:
     if read.is_complete:
         state.overlap_due = read.track_changes and (step.is_long or spec.has_modified_on)
         state.fresh_columns = ""
+
+
+def check_begin(read: Read, page: Page) -> None:
+    """A read of changes begins with changes.
+
+    Raises:
+        TokenLost: It begins with all records instead.
+    """
+    if read.kind is ReadKind.DELTA:
+        check_delta(page)
 
 
 def check_end(read: Read, page: Page) -> None:

@@ -193,6 +193,7 @@ class _EntitySync:
 
     def _begun(self, read: Read, fetched: Fetched) -> SyncState:
         """The state of a new read."""
+        course.check_begin(read, fetched.page)
         state = self._state.model_copy(update={"run_id": self._run.run_id})
         course.begin(state, read, self._spec, self._plan, self._server_time(fetched))
         return state

@@ -3,7 +3,7 @@
 from enum import Enum, auto
 from http import HTTPStatus
 
-from igh_sync_core.errors import RequestRejected
+from igh_sync_core.errors import RequestRejected, TokenLost
 from igh_sync_core.model import TableSpec
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.sync.strategy import Read, ReadKind
@@ -27,7 +27,7 @@ def after_refusal(
     """Another way to what a refused read was to bring, and why, in words for the report.
 
     Args:
-        refusal: What the server said.
+        refusal: What the server said, or that it answered something else.
         read: What it said it to.
         spec: The entity.
         state: How far it has come; what it says of an unfinished read may be of an earlier one.
@@ -36,6 +36,8 @@ def after_refusal(
     Raises:
         RequestRejected: The refusal itself, where there is no other way.
     """
+    if isinstance(refusal, TokenLost):
+        return Way.WHOLE, f"{refusal}; read whole"
     why = refusal.code or refusal.status
     if refusal.status not in REFUSALS:
         raise refusal

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct, field
 
+from igh_sync_core.errors import TokenLost
 from igh_sync_core.webapi.odata import Page
 
 
@@ -44,3 +45,19 @@ def split_page(page: Page, key: str) -> tuple[Sequence[Raw], list[str]]:
         if deleted:
             deleted.pop(str(msgspec.json.decode(raw).get(key)).lower(), None)
     return records, list(deleted)
+
+
+def check_delta(page: Page) -> None:
+    """An answer to a delta link begins with a delta, or it is none.
+
+    A server that has the token no more may give all records, without a word and without tombstones. They are asked for
+    anew: only a read that was asked to be complete tells what is absent (law 3).
+
+    Args:
+        page: The answer's first page.
+
+    Raises:
+        TokenLost: It is no delta.
+    """
+    if not page.is_delta:
+        raise TokenLost

@@ -317,6 +317,20 @@ def test_an_expired_link_starts_over_with_all_keys_and_misses_nothing(copy: Copy
     assert [of(synced(copy), table).requests for table in FILTERED] == [1, 1, 1]
 
 
+def test_a_link_answered_with_everything_starts_over_with_all_keys(copy: Copy) -> None:
+    synced(copy)
+    copy.organisation.update("account", ACCOUNT, {"name": "renamed"})
+    copy.organisation.delete("contact", CONTACT)
+    copy.organisation.expired_token_returns_everything = True
+    copy.organisation.expire_delta_tokens()
+    report = synced(copy)
+
+    assert "the delta link was answered with all records; all keys read" in of(report, "account").reason
+    assert copy.open_rows("accounts", "name") == [("renamed",)]
+    assert copy.rows("contacts", "closed_reason") == [("absent",)]
+    assert [of(synced(copy), table).requests for table in FILTERED] == [1, 1, 1]
+
+
 def test_a_link_older_than_deletions_are_kept_is_not_used(light: Copy) -> None:
     synced(light)
     light.organisation.delete("account", ACCOUNT)

@@ -62,3 +62,20 @@ def test_tracking_refused_while_a_tracked_read_was_interrupted_is_no_end_of_the_
     report = copy.sync_one(page_size=SMALL_PAGES)
     assert "change tracking was refused" in report.reason
     assert current(copy) == set(copy.organisation.keys(TRACKED))
+
+
+def test_a_delta_link_answered_with_everything_is_read_whole_and_loses_no_deletion(copy: Copy) -> None:
+    copy.sync_one()
+    changed, gone = copy.organisation.keys(TRACKED)[:2]
+    copy.organisation.clock.advance(60)
+    copy.organisation.update(TRACKED, changed, {"vin_name": "changed meanwhile"})
+    copy.organisation.delete(TRACKED, gone)
+    copy.organisation.expired_token_returns_everything = True
+    copy.organisation.expire_delta_tokens(TRACKED)
+
+    report = copy.sync_one(page_size=SMALL_PAGES)
+    assert "the delta link was answered with all records; read whole" in report.reason
+    assert (report.updated, report.closed) == (1, 1)
+    ended = [row for row in copy.rows(TABLE, f"{TRACKED}id", "closed_reason") if row[1]]
+    assert sorted(ended) == sorted([(changed, "updated"), (gone, "absent")])
+    assert copy.sync_one().requests == 1

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 from igh_sync_core import errors
 from igh_sync_core.history.batch import Batch
 from igh_sync_core.schema import shapes, views
-from igh_sync_core.schema.ddl import WidenColumn
+from igh_sync_core.schema.alterations import WidenColumn
 from igh_sync_core.schema.shapes import Stored, length_of
 from igh_sync_core.schema.tables import EntityTables
 from igh_sync_core.store.driver import attempt

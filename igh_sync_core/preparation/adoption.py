@@ -16,7 +16,8 @@ from sqlalchemy.schema import CreateIndex, ExecutableDDLElement
 
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.model import TableSpec
-from igh_sync_core.preparation.takeover import Takeover, adding, in_order
+from igh_sync_core.preparation.takeover import Takeover, adding
+from igh_sync_core.schema import indexes
 from igh_sync_core.schema.tables import OURS, identifier
 from igh_sync_core.store.control import ControlTable, SyncLog, SyncShape, SyncState
 
@@ -118,7 +119,7 @@ def _missing(conn: Connection, table: Table) -> list[Column[Any]]:
 def _extension(table: Table, missing: Sequence[Column[Any]]) -> Iterator[ExecutableDDLElement]:
     yield from adding(table, [column.name for column in missing])
     if missing:
-        yield from (CreateIndex(index, if_not_exists=True) for index in in_order(table.indexes))
+        yield from (CreateIndex(index, if_not_exists=True) for index in indexes.in_order(table))
 
 
 def _defaults(model: type[ControlTable], columns: Sequence[Column[Any]]) -> Mapping[str, Any]:

@@ -233,7 +233,8 @@ class _Comparison:
         elif any(_is_wider(wanted, than=kind) for kind in stored):
             yield self._change(Severity.INFO, name, stored, wanted, "it is widened")
         elif not any(_is_wider(kind, than=wanted) for kind in stored):
-            yield self._change(Severity.ERROR, name, stored, wanted, f"rename the stored column, such as to {name}_old")
+            remedies = f"rename the stored column, such as to {name}_old, or the table"
+            yield self._change(Severity.ERROR, name, stored, wanted, remedies)
 
     def _length(self, name: str) -> Iterator[Finding]:
         column = entity_tables(self._spec).main.c[name]

@@ -6,7 +6,7 @@ records tell, see ``adoption``.
 
 import logging
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -39,7 +39,8 @@ from igh_sync_core.history import checkpoint
 from igh_sync_core.history.rows import TARGET_TYPE
 from igh_sync_core.model import Kind, Lookup, TableSpec
 from igh_sync_core.preparation.leftovers import ADOPTIONS
-from igh_sync_core.schema.ddl import AddColumn
+from igh_sync_core.schema import indexes
+from igh_sync_core.schema.alterations import AddColumn
 from igh_sync_core.schema.tables import entity_tables, identifier
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.dialect import member_of
@@ -57,11 +58,6 @@ def adding(table: Table, names: Sequence[str]) -> Iterator[AddColumn]:
     """Statements that add columns to a stored table: to rows that exist, they can be nothing but nullable."""
     columns = [Column(table.c[name].name, table.c[name].type, quote=True) for name in names]
     yield from map(AddColumn, Table(table.name, MetaData(), *columns, quote=True).columns)
-
-
-def in_order(indexes: Iterable[Index]) -> list[Index]:
-    """Indexes by name: a table's own collection of them has no order."""
-    return sorted(indexes, key=lambda index: str(index.name))
 
 
 class Takeover:
@@ -146,8 +142,7 @@ class Takeover:
         stored = set(inspector.get_table_names())
         tables = (self._tables.main, *(one for one in self._tables.junctions.values() if one.name in stored))
         present = {index["name"] for table in tables for index in inspector.get_indexes(table.name)}
-        indexes = [index for table in tables for index in in_order(table.indexes)]
-        for index in indexes:
+        for index in (index for table in tables for index in indexes.in_order(table)):
             if index.unique and self._has_doubles():
                 yield CreateIndex(self._stand_in(), if_not_exists=True)
             elif index.name not in present:

@@ -6,54 +6,23 @@ inside the caller's transaction, and both engines take DDL back with it.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Connection, Update, bindparam, inspect, select, update
+from sqlalchemy import Connection, Update, bindparam, inspect, select, update
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
-from sqlalchemy.sql.compiler import DDLCompiler
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.schema import CreateIndex, CreateTable, DropIndex, ExecutableDDLElement
 
 from igh_sync_core.model import LogicalName, OptionKind, TableSpec
-from igh_sync_core.schema import shapes, views
+from igh_sync_core.schema import indexes, shapes, views
+from igh_sync_core.schema.alterations import AddColumn, RenameTable, WidenColumn
 from igh_sync_core.schema.optionsets import optionset_table
-from igh_sync_core.schema.shapes import Shape, Stored, declared, shape_of, spelled, widening
+from igh_sync_core.schema.shapes import Shape, Stored, declared, shape_of, widening
 from igh_sync_core.schema.tables import EntityTables, entity_tables
 from igh_sync_core.store.control import CONTROL, SyncState
 from igh_sync_core.store.database import Database
 from igh_sync_core.store.driver import Prepared, attempt
 
 _STATE = SyncState.metadata.tables["_sync_state"]
-
-
-class AddColumn(ExecutableDDLElement):
-    """``ALTER TABLE … ADD COLUMN``."""
-
-    def __init__(self, column: Column[Any]) -> None:
-        self.column = column
-
-
-class WidenColumn(ExecutableDDLElement):
-    """``ALTER TABLE … ALTER COLUMN … TYPE``, on PostgreSQL; to the column's own type where none is given."""
-
-    def __init__(self, column: Column[Any], kind: TypeEngine[Any] | None = None) -> None:
-        self.column, self.kind = column, column.type if kind is None else kind
-
-
-@compiles(AddColumn)
-def _add_column(element: AddColumn, compiler: DDLCompiler, **_options: Any) -> str:  # noqa: ANN401
-    table = compiler.preparer.format_table(element.column.table)
-    column = compiler.get_column_specification(element.column)  # type: ignore[no-untyped-call]
-    return f"ALTER TABLE {table} ADD COLUMN {column}"
-
-
-@compiles(WidenColumn)
-def _widen_column(element: WidenColumn, compiler: DDLCompiler, **_options: Any) -> str:  # noqa: ANN401
-    table = compiler.preparer.format_table(element.column.table)
-    name = compiler.preparer.format_column(element.column)
-    return f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {spelled(element.kind, compiler.dialect)}"
 
 
 @dataclass(frozen=True)
@@ -110,10 +79,11 @@ def create_tables(conn: Connection, specs: Iterable[TableSpec]) -> list[str]:
         Names of the entity tables made, in the order of *specs*.
     """
     specs = tuple(specs)
-    present = set(shapes.read(conn, ()).tables)
+    stored = shapes.read(conn, ())
+    present = set(stored.tables)
     made = [str(entity_tables(spec).main.name) for spec in specs if entity_tables(spec).main.name not in present]
     for spec in specs:
-        for statement in _missing_tables(spec, present):
+        for statement in _missing_tables(stored, spec, present):
             conn.execute(statement)
     return made
 
@@ -191,12 +161,13 @@ def _outline_one(stored: Stored, spec: TableSpec, around: _Surroundings) -> Work
     # What is remembered of a table that is gone says nothing of the one to be made, but where its views are.
     before = stored.shapes.get(name)
     making_way = list(_dropping(_in_the_way(stored, name), around))
-    creating = list(_missing_tables(spec, around.present))
+    setting_apart = list(_setting_apart(stored, tables, around)) if is_new else []
+    creating = list(_missing_tables(stored, spec, around.present))
     altering = [] if is_new else list(_alterations(stored, tables))
     fresh = frozenset() if is_new else _fresh(stored, spec, before)
     after = _with_views(shape_of(spec, None if is_new else before), spec, around)
     viewing = list(_viewing(spec, before, after, around, is_altered=is_new or bool(altering)))
-    statements = _ordered(making_way, creating, altering, viewing)
+    statements = _ordered(making_way, setting_apart, creating, altering, viewing)
     return Work(spec, statements, fresh, is_new, None if after == before and not statements else after)
 
 
@@ -207,14 +178,31 @@ def _ordered(*groups: Sequence[ExecutableDDLElement]) -> tuple[ExecutableDDLElem
     return (*drops, *(one for one in everything if not isinstance(one, views.DropView)))
 
 
-def _missing_tables(spec: TableSpec, present: set[str]) -> Iterator[ExecutableDDLElement]:
+def _setting_apart(stored: Stored, tables: EntityTables, around: _Surroundings) -> Iterator[RenameTable]:
+    """Give the names of junctions free that belong to a table that is gone, most likely under another name.
+
+    Their rows are tied to its versions by key and start, and so they would be to those of the table to be made.
+    """
+    for junction in tables.junctions.values():
+        if junction.name in stored.tables:
+            taken = {name.casefold() for name in around.taken | around.present}
+            apart = views.free(f"{junction.name}_old", taken)
+            around.present.remove(str(junction.name))
+            around.present.add(apart)
+            yield RenameTable(junction, apart)
+
+
+def _missing_tables(stored: Stored, spec: TableSpec, present: set[str]) -> Iterator[ExecutableDDLElement]:
     tables = entity_tables(spec)
     choices = [optionset_table(column.name) for column in spec.choices]
     for table in (tables.main, *tables.junctions.values(), *choices):
         if table.name not in present:
             present.add(str(table.name))
             yield CreateTable(table)
-            yield from (CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name)))
+            for index in indexes.in_order(table):
+                if indexes.is_left(index, stored.indexes):
+                    yield DropIndex(index)  # it holds nothing of its own, and SQLite renames none
+                yield CreateIndex(index)
 
 
 def _alterations(stored: Stored, tables: EntityTables) -> Iterator[ExecutableDDLElement]:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Inspector
 from sqlalchemy.types import NullType, TypeEngine
 
 from igh_sync_core.model import Kind, OptionKind, TableSpec
+from igh_sync_core.schema import indexes
 from igh_sync_core.schema.tables import KINDS, identifier, open_index_name
 from igh_sync_core.store.control import SyncShape
 from igh_sync_core.store.dialect import upsert
@@ -86,6 +87,7 @@ class Stored:
         dialect: Of its engine.
         tables: Names of all tables.
         views: Names of all views.
+        indexes: Names of the columns of every index, by its name.
         columns: Of each entity table asked for that exists: type, as DDL spells it, by name, as the engine tells
             names apart.
         keys: Of the same tables: the column of the unique index on open rows, where there is one.
@@ -95,6 +97,7 @@ class Stored:
     dialect: Dialect
     tables: frozenset[str]
     views: frozenset[str]
+    indexes: dict[str, list[str]]
     columns: dict[str, dict[str, str]]
     keys: dict[str, str]
     shapes: dict[str, Shape]
@@ -138,6 +141,7 @@ def read(conn: Connection, specs: Iterable[TableSpec]) -> Stored:
         dialect=conn.dialect,
         tables=tables,
         views=views,
+        indexes=indexes.read(conn),
         columns=_columns(conn, inspector, present),
         keys=_keys(inspector, [wanted[name] for name in present if name not in shapes]),
         shapes=shapes,

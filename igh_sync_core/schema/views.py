@@ -108,7 +108,7 @@ def names(spec: TableSpec, taken: Collection[str]) -> tuple[str, str]:
         taken: Names of all tables, stored and wanted, and of views not ours.
     """
     folded = {name.casefold() for name in taken}
-    return _free(f"{spec.entity_set}_current", folded), _free(f"{spec.entity_set}_history", folded)
+    return free(f"{spec.entity_set}_current", folded), free(f"{spec.entity_set}_history", folded)
 
 
 def creation(spec: TableSpec, names: Sequence[str], language: int) -> Iterator[CreateView]:
@@ -152,7 +152,7 @@ def _columns(spec: TableSpec, rows: FromClause, language: int) -> Iterator[Colum
         beside = _beside_lookup(rows, own) if own else _beside_choice(tables, rows, one, language)
         if beside is not None:
             wished, element = beside
-            name = wished if own and own.is_polymorphic else _free(wished, taken)
+            name = wished if own and own.is_polymorphic else free(wished, taken)
             taken.add(name.casefold())
             yield element.label(_quoted(name))
 
@@ -200,7 +200,7 @@ def _as_text(code: ColumnElement[Any]) -> ColumnElement[Any]:
     return cast(code, Text)
 
 
-def _free(wished: str, taken: Collection[str]) -> str:
+def free(wished: str, taken: Collection[str]) -> str:
     """The name itself, or the same with the first number that makes it free; names *taken* are case-folded."""
     candidates = (identifier(wished if at == 1 else f"{wished}_{at}") for at in range(1, len(taken) + 2))
     return next(name for name in candidates if name.casefold() not in taken)

@@ -68,7 +68,10 @@ def test_an_incompatible_type_is_an_error_today_and_tomorrow(store: Store, befor
         store.become(spec_of(Column("c", after)))
 
         assert described(verdict) == [
-            ("error", f"column c was {before} and is now {after}; rename the stored column, such as to c_old")
+            (
+                "error",
+                f"column c was {before} and is now {after}; rename the stored column, such as to c_old, or the table",
+            )
         ]
         assert not verdict.passed
         assert verdict.broken == {SAMPLE}
@@ -115,8 +118,9 @@ def test_a_column_of_no_known_type_that_metadata_wants_is_an_error_in_words(stor
     store.become(spec_of())
     store.run(f'ALTER TABLE samples ADD COLUMN "c" {UNKNOWN[store.database.kind]}')
 
+    remedies = "rename the stored column, such as to c_old, or the table"
     assert described(store.judge(spec_of(Column("c", kind)))) == [
-        ("error", f"column c was of a type unknown here and is now {kind}; rename the stored column, such as to c_old")
+        ("error", f"column c was of a type unknown here and is now {kind}; {remedies}")
     ]
 
 

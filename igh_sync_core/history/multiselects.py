@@ -6,7 +6,22 @@ A snapshot tied to each version of its record: opened with it, closed with it. R
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Column, Connection, FromClause, Insert, MetaData, Table, Update, exists, insert, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Delete,
+    FromClause,
+    Insert,
+    MetaData,
+    Table,
+    Update,
+    delete,
+    exists,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
 from igh_sync_core.history.batch import Batch, Values
 from igh_sync_core.schema.tables import EntityTables, closing_given
@@ -44,9 +59,20 @@ def close_given(conn: Connection, tables: EntityTables, given: Mapping[str, Any]
         _close_those_given.execute(conn, (conn.dialect.name, tables.pattern), places=places, **given)
 
 
-def fill(conn: Connection, tables: EntityTables, fields: Iterable[str]) -> None:
-    """Give open versions the options of multi-selects that they were stored without: those on the list of picks."""
+def fill(conn: Connection, tables: EntityTables, fields: Iterable[str], renewed: Table) -> None:
+    """Make the options of open versions those on the list of picks, of multi-selects that are just being filled in.
+
+    A version that was stored without them gets them. One from before the column was away for a while, or taken for a
+    text, shows those alone that are chosen now: the column is filled in place, and so is its snapshot.
+
+    Args:
+        conn: Inside a transaction.
+        tables: The entity's.
+        fields: The multi-selects.
+        renewed: Temporary; the versions in question, by ``row_id``.
+    """
     for field in fields:
+        _take_back.execute(conn, (tables, field, renewed))
         _fill.execute(conn, (tables, field))
 
 
@@ -66,6 +92,20 @@ def _close_those_given(about: tuple[str, EntityTables]) -> Update:
 def _ending(table: Table, closing: FromClause) -> Update:
     is_marked = table.c.entity_id == closing.c.key, table.c.valid_to.is_(None)
     return update(table).where(*is_marked).values(valid_to=closing.c.boundary)
+
+
+@Prepared
+def _take_back(about: tuple[EntityTables, str, Table]) -> Delete:
+    tables, field, renewed = about
+    table, main, picks = tables.junctions[field], tables.main, tables.picks
+    is_of_version = (table.c.entity_id == main.c[tables.spec.key]) & (table.c.valid_from == main.c.valid_from)
+    # From the page to its options: asked for each option instead, every page would go through all of the table.
+    held = select(table.c.junction_id).select_from(
+        renewed.join(main, main.c.row_id == renewed.c.row_id).join(table, is_of_version)
+    )
+    picked = select(picks.c.key, picks.c.code).where(picks.c.field == field)
+    is_other = tuple_(table.c.entity_id, table.c.option_code).not_in(picked)
+    return delete(table).where(table.c.junction_id.in_(held.where(table.c.valid_to.is_(None), is_other)))
 
 
 @Prepared

@@ -231,7 +231,7 @@ class History:
         _renew.execute(self.conn, (shape, self._fresh), places=self.tables.places)
         if fields := sorted(self._fresh & self.tables.junctions.keys()):
             self.staging.fill(self.tables.picks, ("key", "field", "code"), batch.picks())
-            multiselects.fill(self.conn, self.tables, fields)
+            multiselects.fill(self.conn, self.tables, fields, table)
 
 
 def _boundary(one: Current, source: Any, stamp: Any) -> Any:  # noqa: ANN401 - text or datetime, by engine

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable, DropIndex, ExecutableDDLElement
 
 from igh_sync_core.model import LogicalName, OptionKind, TableSpec
-from igh_sync_core.schema import indexes, shapes, views
+from igh_sync_core.schema import indexes, junctions, shapes, views
 from igh_sync_core.schema.alterations import AddColumn, RenameTable, WidenColumn
 from igh_sync_core.schema.optionsets import optionset_table
 from igh_sync_core.schema.shapes import Shape, Stored, declared, shape_of, widening
@@ -33,6 +33,7 @@ class Work:
         spec: The entity.
         statements: DDL in the order to execute it; empty where everything fits.
         fresh: Columns to be filled into open rows by a full read.
+        back: Multi-selects among those whose junctions are there from before they were none for a while.
         is_new: Whether the entity's table is made: whatever was read before, nothing of it is stored here.
         shape: What the table will then hold; None where it is on record already.
     """
@@ -40,6 +41,7 @@ class Work:
     spec: TableSpec
     statements: tuple[ExecutableDDLElement, ...]
     fresh: frozenset[str]
+    back: tuple[str, ...]
     is_new: bool
     shape: Shape | None
 
@@ -168,7 +170,12 @@ def _outline_one(stored: Stored, spec: TableSpec, around: _Surroundings) -> Work
     after = _with_views(shape_of(spec, None if is_new else before), spec, around)
     viewing = list(_viewing(spec, before, after, around, is_altered=is_new or bool(altering)))
     statements = _ordered(making_way, setting_apart, creating, altering, viewing)
-    return Work(spec, statements, fresh, is_new, None if after == before and not statements else after)
+    shape = None if after == before and not statements else after
+    return Work(spec, statements, fresh, tuple(_back(stored, tables, fresh)), is_new, shape)
+
+
+def _back(stored: Stored, tables: EntityTables, fresh: frozenset[str]) -> Iterator[str]:
+    return (name for name, junction in tables.junctions.items() if name in fresh and junction.name in stored.tables)
 
 
 def _ordered(*groups: Sequence[ExecutableDDLElement]) -> tuple[ExecutableDDLElement, ...]:
@@ -263,6 +270,7 @@ def _execute(conn: Connection, work: Work) -> str:
         with attempt(conn):
             for statement in work.statements:
                 conn.execute(statement)
+            junctions.end_with_versions(conn, entity_tables(work.spec), work.back)
             _remember(conn, work)
     except DBAPIError as exc:
         return str(exc.orig).strip().splitlines()[0]

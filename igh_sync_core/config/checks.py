@@ -2,7 +2,8 @@
 
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
 from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
@@ -13,6 +14,9 @@ from igh_sync_core.config.certificate import describe_source, read_certificate
 
 _GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _DOMAIN = r"([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}"
+_ALIKE = 0.94
+"""Of two names: one letter too many or too few; in those of 17 letters or more also a wrong one, or two exchanged."""
+
 _TENANT = re.compile(f"{_GUID}|{_DOMAIN}")
 
 
@@ -24,6 +28,19 @@ def find_faults(values: Mapping[str, str]) -> Iterator[str]:
     """
     for find in (_api_url, _client_id, _credentials, _scope, _tenant, _authority, _certificate, _ca_file, _database):
         yield from find(values)
+
+
+def find_misspelt(names: Collection[str], missing: Collection[str]) -> Iterator[str]:
+    """A fault for every name that nearly is one of the settings which are missing, in alphabetical order.
+
+    Args:
+        names: What is set beside the settings; most of it is other programs'.
+        missing: Settings that are not given.
+    """
+    for name in sorted(names):
+        family = [one for one in missing if name.startswith(one.partition("_")[0] + "_")]
+        for meant in get_close_matches(name, family, n=1, cutoff=_ALIKE):
+            yield f"{name} is no setting; did you mean {meant}?"
 
 
 def _api_url(values: Mapping[str, str]) -> Iterator[str]:

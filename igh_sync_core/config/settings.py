@@ -14,7 +14,7 @@ from typing import Literal
 from dotenv import dotenv_values
 
 from igh_sync_core.config.addresses import api_root_of, origin_of
-from igh_sync_core.config.checks import find_faults
+from igh_sync_core.config.checks import find_faults, find_misspelt
 from igh_sync_core.errors import ConfigError
 
 
@@ -148,15 +148,25 @@ def load_config(env_file: str | None = None, *, given: Mapping[str, str] | None 
         given: Values by field of ``Config``, which win over everything; "" leaves a field unset.
 
     Raises:
-        ConfigError: Lists every fault: missing, malformed or contradictory settings, unreadable files.
+        ConfigError: Lists every fault: missing, misspelt, malformed or contradictory settings, unreadable files.
     """
-    values = _gather(env_file)
-    found = {setting.attribute: values.get(setting.name) or setting.default for setting in SETTINGS} | dict(given or {})
-    required = {"api_url", "client_id", "client_secret", "scope"}
-    config = Config(**{name: value if name in required else value or None for name, value in found.items()})  # type: ignore[arg-type]  # every field is text
-    if faults := validate(config):
+    values, fields = _gather(env_file), dict(given or {})
+    config = _config_of(values, fields)
+    if faults := (*_misspelt(values, fields), *validate(config)):
         raise ConfigError(faults)
     return config
+
+
+def _config_of(values: Mapping[str, str], fields: Mapping[str, str]) -> Config:
+    found = {setting.attribute: values.get(setting.name) or setting.default for setting in SETTINGS} | dict(fields)
+    required = {"api_url", "client_id", "client_secret", "scope"}
+    return Config(**{name: value if name in required else value or None for name, value in found.items()})  # type: ignore[arg-type]  # every field is text
+
+
+def _misspelt(values: Mapping[str, str], fields: Mapping[str, str]) -> tuple[str, ...]:
+    """Names that nearly are those of settings which nobody gave; what else the environment holds is of others."""
+    missing = [one.name for one in SETTINGS if one.name not in values and one.attribute not in fields]
+    return tuple(find_misspelt(values.keys() - {setting.name for setting in SETTINGS}, missing))
 
 
 def validate(config: Config) -> tuple[str, ...]:
@@ -187,6 +197,5 @@ def _read_env(path: Path) -> dict[str, str]:
 
 
 def _given(values: Mapping[str, str | None]) -> dict[str, str]:
-    """Settings that hold something; blank ones count as not given."""
-    names = {setting.name for setting in SETTINGS}
-    return {name: value.strip() for name, value in values.items() if name in names and value and value.strip()}
+    """Everything that holds something, settings and others; blank ones count as not given."""
+    return {name: value.strip() for name, value in values.items() if value and value.strip()}

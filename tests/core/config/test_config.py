@@ -192,6 +192,57 @@ class TestFaults:
         assert not any(secret in repr(config) for secret in (SECRET, "hidden"))
 
 
+class TestMisspeltNames:
+    @pytest.mark.parametrize(
+        ("wrong", "meant"),
+        [
+            ("POSTGRES_CONECTION_STRING", "POSTGRES_CONNECTION_STRING"),
+            ("SQLITE_DB_PTH", "SQLITE_DB_PATH"),
+            ("DATAVERSE_TENANTID", "DATAVERSE_TENANT_ID"),
+        ],
+    )
+    @pytest.mark.parametrize("where", ["the environment", ".env", "a named file"])
+    def test_a_name_that_nearly_is_a_setting_is_a_fault(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: str, meant: str, where: str
+    ) -> None:
+        set_environment(monkeypatch, **ENOUGH)
+        if where == "the environment":
+            monkeypatch.setenv(wrong, "some value")
+        else:
+            (tmp_path / ".env").write_text(f"{wrong}=some value\n")
+
+        with pytest.raises(ConfigError) as caught:
+            load_config(".env" if where == "a named file" else None)
+
+        assert caught.value.faults == (f"{wrong} is no setting; did you mean {meant}?",)
+
+    def test_it_stands_with_the_other_faults(self, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_text(f"DATAVERSE_API_URL={ORG}\nDATAVERSE_CLIENT_SECERT={SECRET}\n")
+
+        with pytest.raises(ConfigError) as caught:
+            load_config()
+
+        misspelt, *others = caught.value.faults
+        assert misspelt == "DATAVERSE_CLIENT_SECERT is no setting; did you mean DATAVERSE_CLIENT_SECRET?"
+        assert [fault.split(" ")[0] for fault in others] == ["DATAVERSE_CLIENT_ID", "DATAVERSE_CLIENT_SECRET"]
+
+    def test_names_of_other_programs_and_blank_ones_are_ignored(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        set_environment(monkeypatch, **ENOUGH, POSTGRES_PASSWORD="x", DATAVERSE_CAPTURES="x", POSTGRES_CONNECTION="x")
+        (tmp_path / ".env").write_text("X_OLD=x\nSQLITE_TMPDIR=x\nXSQLITE_DB_PATH=x\nSQLITE_DB_PTH=\n")
+
+        assert load_config().sqlite_db_path == "dataverse.db"
+
+    def test_it_is_none_where_the_setting_meant_is_given(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        set_environment(monkeypatch, **ENOUGH, SQLITE_DB_PTH="old.db", POSTGRES_CONECTION_STRING="x")
+        (tmp_path / ".env").write_text("SQLITE_DB_PATH=bronze.db\n")
+
+        config = load_config(given={"postgres_connection_string": ""})
+
+        assert (config.sqlite_db_path, config.get_db_type()) == ("bronze.db", "sqlite")
+
+
 class TestSettingsTable:
     def test_every_field_has_one_setting_and_a_meaning(self) -> None:
         fields = [setting.attribute for setting in SETTINGS]

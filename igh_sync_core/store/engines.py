@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
 
 from igh_sync_core.config import Config
-from igh_sync_core.errors import ConfigError
+from igh_sync_core.errors import ConfigError, StoreUnavailable
 from igh_sync_core.store import driver
 
 BUSY_TIMEOUT_S = 60
@@ -68,18 +69,31 @@ def open_engine(config: Config) -> Engine:
     Raises:
         ConfigError: The SQLite file could not be created or written.
     """
+    if fault := find_fault(config):
+        raise ConfigError([fault])
     url = url_of(config)
     return _sqlite_engine(url) if url.get_backend_name() == "sqlite" else _postgres_engine(url)
 
 
+def find_fault(config: Config) -> str:
+    """Why the database cannot be used, as far as that is seen without asking a server or making a file; "" if it can.
+
+    Names setting, path and remedy.
+    """
+    url = url_of(config)
+    if url.get_backend_name() != "sqlite":
+        return ""
+    path = Path(url.database or "")
+    fault = _why_unwritable(path)
+    return f"SQLITE_DB_PATH: {path} {fault}; {_OTHER_FILE}" if fault else ""
+
+
 def _sqlite_engine(url: URL) -> Engine:
     path = Path(url.database or "")
-    if fault := _why_unwritable(path):
-        msg = f"SQLITE_DB_PATH: {path} {fault}; {_OTHER_FILE}"
-        raise ConfigError([msg])
     # An insert of twenty wide rows takes a quarter of a megabyte, on every connection that ever made it.
     patience = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "cached_statements": 16}
     engine = create_engine(url, connect_args=patience, pool_size=_IDLE_SQLITE, **_OPTIONS)
+    event.listen(engine, "do_connect", partial(_open_sqlite, path))
     event.listen(engine, "connect", partial(_refuse_other_encodings, path))
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -94,6 +108,13 @@ def _why_unwritable(path: Path) -> str:
         if fault := _why_unusable(path):
             return fault
         return "" if os.access(path, os.W_OK) else "may not be written"
+    if path.is_symlink():
+        fault = _why_unmakable(path.resolve())
+        return f"is a link to {path.resolve()}, which {fault}" if fault else ""
+    return _why_unmakable(path)
+
+
+def _why_unmakable(path: Path) -> str:
     if not path.parent.is_dir():
         return "lies in a folder that does not exist"
     return "" if os.access(path.parent, os.W_OK) else "lies in a folder that may not be written"
@@ -115,6 +136,20 @@ def _why_unusable(path: Path) -> str:
         is_foreign = getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
         return "is no SQLite database, or a damaged one" if is_foreign else ""
     return ""
+
+
+def _open_sqlite(
+    path: Path, dialect: Dialect, _record: object, arguments: Sequence[Any], options: Mapping[str, Any]
+) -> DBAPIConnection:
+    """Connect; SQLite's refusal to open or make a file says neither which nor whose fault that is."""
+    try:
+        return dialect.connect(*arguments, **options)
+    except sqlite3.OperationalError as exc:
+        if path.exists():  # a lack of file handles, for one, which passes
+            msg = f"the database is not available: {path}: {exc}"
+            raise StoreUnavailable(msg) from exc
+        msg = f"SQLITE_DB_PATH: {path} cannot be made ({exc}); {_OTHER_FILE}"
+        raise ConfigError([msg]) from exc
 
 
 def looking_engine(path: Path, *, is_read_only: bool = False) -> Engine:

@@ -9,9 +9,12 @@ from functools import lru_cache
 from typing import TypeVar, cast
 
 from flows.blocks import DataverseCredentials, SyncDatabase
-from igh_sync_core.config import Config, load_config
+from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig, load_entity_configs
+from igh_sync_core.config.faults import Faults
+from igh_sync_core.config.settings import read_config
 from igh_sync_core.errors import ConfigError
+from igh_sync_core.store.engines import find_fault
 from igh_sync_core.sync.options import ENTITIES_AT_ONCE
 
 BlockT = TypeVar("BlockT", DataverseCredentials, SyncDatabase)
@@ -55,6 +58,18 @@ class Order:
         """
         return _config_of(self.run_id, self.credentials, self.database)
 
+    def load(self) -> tuple[Config, list[EntityConfig]]:
+        """The settings and the tables to copy.
+
+        Raises:
+            ConfigError: Lists every fault of both.
+        """
+        faults = Faults()
+        config, entities = faults.of(self.load_config), faults.of(self.load_entities)
+        if config is None or entities is None:
+            raise ConfigError(faults.found)
+        return config, entities
+
     def load_entities(self) -> list[EntityConfig]:
         """The tables to copy, in the order of the entities file.
 
@@ -75,12 +90,23 @@ class Order:
 
 @lru_cache(maxsize=4)
 def _config_of(_run_id: str, credentials: str, database: str) -> Config:
-    given: dict[str, str] = {}
+    given = _blocks_values(credentials, database)
+    faults = Faults()
+    config, found = read_config(given=given)
+    faults.add(*found, find_fault(config))
+    faults.tell()
+    return config
+
+
+def _blocks_values(credentials: str, database: str) -> dict[str, str]:
+    """What the blocks say, by field of ``Config``; where one is missing, nobody knows what else would be."""
+    faults, values = Faults(), dict[str, str]()
     if credentials:
-        given |= _load_block(DataverseCredentials, credentials).settings()
+        values |= faults.of(lambda: _load_block(DataverseCredentials, credentials).settings()) or {}
     if database:
-        given |= _load_block(SyncDatabase, database).settings()
-    return load_config(given=given)
+        values |= faults.of(lambda: _load_block(SyncDatabase, database).settings()) or {}
+    faults.tell()
+    return values
 
 
 def _load_block(kind: type[BlockT], name: str) -> BlockT:

@@ -107,7 +107,7 @@ sync_dataverse = StandaloneFlow(
 
 def _run(order: Order) -> RunReport:
     """The steps in their order."""
-    config, entities = order.load_config(), order.load_entities()
+    config, entities = order.load()
     with _held(order, config) as run:
         notes, requests, verdict = tasks.validate_schema.submit(order).result()
         show_verdict(verdict)

@@ -5,15 +5,17 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn
 
-from igh_sync_core.config import Config, load_config
-from igh_sync_core.config.entities import EntityConfig, load_entity_configs
+from igh_sync_core.config import Config
+from igh_sync_core.config.entities import EntityConfig, load_entity_configs, load_optionsets_config
+from igh_sync_core.config.faults import Faults
+from igh_sync_core.config.settings import Faulty, read_config
 from igh_sync_core.errors import ConfigError, Interrupted, SyncError
+from igh_sync_core.store.engines import find_fault
 
 INTERRUPTED = 130
 _SHOWN = 5
-T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,27 +60,59 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--entities", metavar="NAME", nargs="+", help="only these of the tables")
 
 
-def settings(arguments: argparse.Namespace) -> tuple[Config, list[EntityConfig]]:
-    """Settings and tables as the arguments say; every fault of both is in one ConfigError."""
-    faults: list[str] = []
-    config = _or_faults(faults, lambda: load_config(arguments.env_file))
-    selection = _or_faults(faults, lambda: entities(arguments))
-    if config is None or selection is None:
-        raise ConfigError(faults)
-    return config, selection
+class Given(NamedTuple):
+    """What the arguments of a command name.
+
+    Attributes:
+        config: The settings.
+        entities: Tables to copy.
+        hints: Choices named by hand.
+    """
+
+    config: Config
+    entities: list[EntityConfig]
+    hints: dict[str, list[str]]
+
+
+def given(
+    arguments: argparse.Namespace,
+    read: Callable[[str | None], tuple[Config, Faulty]] = read_config,
+    *,
+    find_fault: Callable[[Config], str] = find_fault,
+) -> Given:
+    """Settings, tables and choices as the arguments say, and as many of them as the command has.
+
+    Args:
+        arguments: Of a parser with ``add_settings``.
+        read: Reads the settings, and judges those that the command needs.
+        find_fault: Judges the database by them.
+
+    Raises:
+        ConfigError: Lists every fault of all of them.
+    """
+    faults, named = Faults(), vars(arguments)
+    config = _settings(faults, lambda: read(arguments.env_file), named.get("db_type"))
+    if config is not None:
+        faults.add(find_fault(config))
+    selection = faults.of(lambda: only(entities(arguments), named.get("entities")))
+    hints = faults.of(lambda: load_optionsets_config(named.get("optionsets_config")))
+    if faults.found or config is None or selection is None or hints is None:
+        raise ConfigError(faults.found)
+    return Given(config, selection, hints)
+
+
+def _settings(faults: Faults, read: Callable[[], tuple[Config, Faulty]], kind: str | None) -> Config | None:
+    found = faults.of(read)
+    if found is None:
+        return None
+    config, wrong = found
+    faults.add(*wrong)
+    return faults.of(lambda: with_database(config, kind)) or config
 
 
 def entities(arguments: argparse.Namespace) -> list[EntityConfig]:
     """Tables to copy, as the arguments say."""
     return load_entity_configs(arguments.entities_config)
-
-
-def _or_faults(faults: list[str], load: Callable[[], T]) -> T | None:
-    try:
-        return load()
-    except ConfigError as exc:
-        faults.extend(exc.faults)
-        return None
 
 
 def only(selection: Sequence[EntityConfig], names: Sequence[str] | None) -> list[EntityConfig]:

@@ -13,7 +13,7 @@ _DESCRIPTION = "Say why a record is in the copy, by a chain of references; asks 
 def explain(argv: Sequence[str]) -> int:
     """Exit status 0, or 1 when the record is not in the copy."""
     arguments = _parser().parse_args(argv)
-    config, entities = common.settings(arguments)
+    config, entities, _hints = common.given(arguments)
     explanation = explain_record(config, entities, table=arguments.table, key=arguments.id)
     sys.stdout.write(f"{explanation}\n")
     return 1 if explanation.standing is Standing.ABSENT else 0

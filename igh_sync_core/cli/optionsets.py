@@ -49,7 +49,7 @@ def _settings(arguments: argparse.Namespace) -> tuple[Config, list[EntityConfig]
     if arguments.db:
         config, entities = replace(_NOWHERE, sqlite_db_path=arguments.db), common.entities(arguments)
     else:
-        config, entities = common.settings(arguments)
+        config, entities, _hints = common.given(arguments)
     if config.get_db_type() == "sqlite" and not Path(config.sqlite_db_path or "").is_file():
         raise ConfigError([f"{config.sqlite_db_path}: no such file; name a copy made earlier, such as by --db"])
     return config, entities

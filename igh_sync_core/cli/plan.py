@@ -9,7 +9,6 @@ from rich.console import Console
 
 from igh_sync_core.cli import common
 from igh_sync_core.cli.display import finding_lines, plan_table
-from igh_sync_core.config.entities import load_optionsets_config
 from igh_sync_core.inspection.dry_run import plan as outlook_of
 from igh_sync_core.inspection.forecast import Outlook
 from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
@@ -20,9 +19,7 @@ _DESCRIPTION = "Show what a run would do, entity by entity; nothing is written."
 def plan(argv: Sequence[str]) -> int:
     """Exit status 0, or 1 when a run would set entities aside."""
     arguments = _parser().parse_args(argv)
-    config, selection = common.settings(arguments)
-    entities = common.only(selection, arguments.entities)
-    hints = load_optionsets_config(arguments.optionsets_config)
+    config, entities, hints = common.given(arguments)
     outlook = outlook_of(config, entities, hints=hints, page_size=arguments.page_size)
     if arguments.json:
         sys.stdout.write(json.dumps(outlook.as_dict(), indent=2) + "\n")

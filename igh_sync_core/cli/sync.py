@@ -16,7 +16,6 @@ from igh_sync_core.cli.display import LiveProgress, progress_display, summary_ta
 from igh_sync_core.cli.doctor import doctor
 from igh_sync_core.cli.explain import explain
 from igh_sync_core.cli.plan import plan
-from igh_sync_core.config.entities import load_optionsets_config
 from igh_sync_core.report import RunReport
 from igh_sync_core.sync.options import ENTITIES_AT_ONCE, Options
 from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
@@ -70,9 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sync(arguments: argparse.Namespace) -> int:
-    config, selection = common.settings(arguments)
-    entities = common.only(selection, arguments.entities)
-    hints = load_optionsets_config(arguments.optionsets_config)
+    config, entities, hints = common.given(arguments)
     with _display(Console(stderr=True), len(entities)) as display:
         options = Options(
             page_size=arguments.page_size,

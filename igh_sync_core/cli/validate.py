@@ -8,7 +8,6 @@ from rich.console import Console
 
 from igh_sync_core.cli import common
 from igh_sync_core.cli.display import finding_lines
-from igh_sync_core.config.entities import load_optionsets_config
 from igh_sync_core.inspection.dry_run import validate_schema as validate
 
 _DESCRIPTION = "Check the tables of a copy against the metadata of its Dataverse; nothing is written."
@@ -32,9 +31,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    config, entities = common.settings(arguments)
-    config = common.with_database(config, arguments.db_type)
-    verdict = validate(config, entities, hints=load_optionsets_config(arguments.optionsets_config))
+    config, entities, hints = common.given(arguments)
+    verdict = validate(config, entities, hints=hints)
     common.write_report(arguments.json_report, json.dumps(verdict.as_dict(), indent=2) + "\n")
     common.write_report(arguments.md_report, verdict.as_markdown())
     console = Console(soft_wrap=True)

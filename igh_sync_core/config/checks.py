@@ -26,8 +26,21 @@ def find_faults(values: Mapping[str, str]) -> Iterator[str]:
     Args:
         values: Text of every setting by its environment name; "" for one that is not set.
     """
-    for find in (_api_url, _client_id, _credentials, _scope, _tenant, _authority, _certificate, _ca_file, _database):
+    for find in (_api_url, _client_id, _credentials, _scope, _tenant, _authority, _certificate, _ca_file):
         yield from find(values)
+    yield from find_database_faults(values)
+
+
+def find_database_faults(values: Mapping[str, str]) -> Iterator[str]:
+    """Those of the settings that say where the copy is; of *values* no others need be there."""
+    url = values["POSTGRES_CONNECTION_STRING"]
+    if not url and not values["SQLITE_DB_PATH"]:
+        yield "SQLITE_DB_PATH is missing; set it to a file, or POSTGRES_CONNECTION_STRING to use PostgreSQL"
+    elif url and not _is_postgres(url):
+        yield (
+            "POSTGRES_CONNECTION_STRING is malformed; write it like postgresql://user:password@host:5432/database, "
+            "with @ in the password as %40 and / as %2F"
+        )
 
 
 def find_misspelt(names: Collection[str], missing: Collection[str]) -> Iterator[str]:
@@ -104,17 +117,6 @@ def _ca_file(values: Mapping[str, str]) -> Iterator[str]:
         except OSError as exc:  # ssl.SSLError is one
             why = "holds no PEM certificate" if isinstance(exc, ssl.SSLError) else f"cannot be read ({exc.strerror})"
             yield f"DATAVERSE_CA_FILE {path} {why}; give a PEM file of certificate authorities"
-
-
-def _database(values: Mapping[str, str]) -> Iterator[str]:
-    url = values["POSTGRES_CONNECTION_STRING"]
-    if not url and not values["SQLITE_DB_PATH"]:
-        yield "SQLITE_DB_PATH is missing; set it to a file, or POSTGRES_CONNECTION_STRING to use PostgreSQL"
-    elif url and not _is_postgres(url):
-        yield (
-            "POSTGRES_CONNECTION_STRING is malformed; write it like postgresql://user:password@host:5432/database, "
-            "with @ in the password as %40 and / as %2F"
-        )
 
 
 def _is_postgres(url: str) -> bool:

@@ -6,15 +6,15 @@ since secrets hold such signs.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from dotenv import dotenv_values
 
 from igh_sync_core.config.addresses import api_root_of, origin_of
-from igh_sync_core.config.checks import find_faults, find_misspelt
+from igh_sync_core.config.checks import find_database_faults, find_faults, find_misspelt
 from igh_sync_core.errors import ConfigError
 
 
@@ -86,6 +86,11 @@ SETTINGS = (
 )
 """Every setting, in the order people meet them; the README and the help texts are made from it."""
 
+_OF_DATABASE = tuple(one for one in SETTINGS if not one.name.startswith("DATAVERSE_"))
+
+Faulty: TypeAlias = tuple[str, ...]
+"""One text per fault, each with its remedy; empty where nothing is wrong."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -150,11 +155,32 @@ def load_config(env_file: str | None = None, *, given: Mapping[str, str] | None 
     Raises:
         ConfigError: Lists every fault: missing, misspelt, malformed or contradictory settings, unreadable files.
     """
-    values, fields = _gather(env_file), dict(given or {})
-    config = _config_of(values, fields)
-    if faults := (*_misspelt(values, fields), *validate(config)):
+    config, faults = read_config(env_file, given=given)
+    if faults:
         raise ConfigError(faults)
     return config
+
+
+def read_config(env_file: str | None = None, *, given: Mapping[str, str] | None = None) -> tuple[Config, Faulty]:
+    """The settings as they are, and every fault of them; for those who have more to check before they tell.
+
+    Args:
+        env_file: As for ``load_config``.
+        given: As for ``load_config``.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    values, fields = _gather(env_file), dict(given or {})
+    config = _config_of(values, fields)
+    return config, (*_misspelt(values, fields, SETTINGS), *validate(config))
+
+
+def read_database(env_file: str | None = None) -> tuple[Config, Faulty]:
+    """The same for those who ask the database alone: only its settings are checked, the others may be missing."""
+    values = _gather(env_file)
+    config = _config_of(values, {})
+    return config, (*_misspelt(values, {}, _OF_DATABASE), *find_database_faults(_by_name(config)))
 
 
 def _config_of(values: Mapping[str, str], fields: Mapping[str, str]) -> Config:
@@ -163,19 +189,22 @@ def _config_of(values: Mapping[str, str], fields: Mapping[str, str]) -> Config:
     return Config(**{name: value if name in required else value or None for name, value in found.items()})  # type: ignore[arg-type]  # every field is text
 
 
-def _misspelt(values: Mapping[str, str], fields: Mapping[str, str]) -> tuple[str, ...]:
+def _misspelt(values: Mapping[str, str], fields: Mapping[str, str], wanted: Iterable[Setting]) -> Faulty:
     """Names that nearly are those of settings which nobody gave; what else the environment holds is of others."""
-    missing = [one.name for one in SETTINGS if one.name not in values and one.attribute not in fields]
+    missing = [one.name for one in wanted if one.name not in values and one.attribute not in fields]
     return tuple(find_misspelt(values.keys() - {setting.name for setting in SETTINGS}, missing))
 
 
-def validate(config: Config) -> tuple[str, ...]:
+def validate(config: Config) -> Faulty:
     """Every fault of a configuration, in the order of the settings table; empty when it is usable.
 
     Each names its setting and the remedy, and shows no secret. Reads the certificate and CA files.
     """
-    by_name = {setting.name: getattr(config, setting.attribute) or "" for setting in SETTINGS}
-    return tuple(find_faults(by_name))
+    return tuple(find_faults(_by_name(config)))
+
+
+def _by_name(config: Config) -> dict[str, str]:
+    return {setting.name: getattr(config, setting.attribute) or "" for setting in SETTINGS}
 
 
 def _gather(env_file: str | None) -> dict[str, str]:

@@ -80,10 +80,9 @@ def find_fault(config: Config) -> str:
 
     Names setting, path and remedy.
     """
-    url = url_of(config)
-    if url.get_backend_name() != "sqlite":
+    if config.get_db_type() != "sqlite":
         return ""
-    path = Path(url.database or "")
+    path = Path(url_of(config).database or "")
     fault = _why_unwritable(path)
     return f"SQLITE_DB_PATH: {path} {fault}; {_OTHER_FILE}" if fault else ""
 

@@ -409,3 +409,47 @@ def test_all_faults_of_settings_and_files_come_at_once(shell: Shell) -> None:
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 4
     assert all(line.startswith("error: ") for line in done.stderr.splitlines())
+
+
+FAULTS = (
+    "DATAVERSE_CLIENT_ID is missing",
+    "DATAVERSE_CLIENT_SECRET is missing",
+    "SQLITE_DB_PATH: /nowhere/copy.db lies in a folder that does not exist",
+    "--entities: 'vin_nothing' is not in the entities file",
+    "hints.json: cannot be read",
+)
+
+
+@pytest.mark.parametrize("question", [[], ["plan"]])
+def test_so_do_those_of_arguments_and_of_the_folder_of_the_database(shell: Shell, question: list[str]) -> None:
+    shell.env_file.write_text("DATAVERSE_API_URL=https://org.crm.dynamics.com\nSQLITE_DB_PATH=/nowhere/copy.db\n")
+    done = shell.sync(*question, "--entities", "vin_nothing", "--optionsets-config", "hints.json")
+
+    assert_told(done, *FAULTS)
+
+
+def test_so_do_those_of_a_schema_check(shell: Shell) -> None:
+    shell.env_file.write_text("DATAVERSE_API_URL=https://org.crm.dynamics.com\nDATAVERSE_CLIENT_ID=app\n")
+    done = shell.run(
+        "validate_schema",
+        *("--env-file", "settings.env", "--db-type", "postgresql", "--optionsets-config", "hints.json"),
+    )
+
+    assert_told(done, FAULTS[1], "--db-type postgresql: POSTGRES_CONNECTION_STRING is not set", FAULTS[4])
+
+
+def test_doctor_tells_of_the_database_among_the_other_things(shell: Shell) -> None:
+    shell.env_file.write_text(shell.env_file.read_text().replace("=copy.db", "=/nowhere/copy.db"))
+    done = shell.sync("doctor", *names_of(*SMALL))
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "ok      login: " in done.stdout
+    assert "failed  database: SQLITE_DB_PATH: /nowhere/copy.db lies in a folder that does not exist" in done.stdout
+
+
+def assert_told(done: subprocess.CompletedProcess[str], *faults: str) -> None:
+    """The command ended with these faults, one a line, and no other."""
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(lines) == len(faults), done.stderr
+    assert all(line.startswith(f"error: {fault}") for line, fault in zip(lines, faults, strict=True)), done.stderr

@@ -193,11 +193,31 @@ class TestFailures:
             ({"entities": ["vin_candidat"]}, "not in the package's own entities file: vin_candidat"),
             ({"entities_file": "nowhere.json"}, "nowhere.json: cannot be read"),
             ({"credentials": "nowhere"}, "no block dataverse-credentials/nowhere"),
+            (
+                {"credentials": "nowhere", "database": "neither", "entities": ["vin_candidat"]},
+                "no block dataverse-credentials/nowhere.*no block sync-database/neither.*: vin_candidat;",
+            ),
         ],
     )
     def test_unusable_parameters_are_refused(self, dataverse: Server, parameters: dict[str, Any], fault: str) -> None:
         with pytest.raises(ConfigError, match=fault):
             sync_dataverse(**parameters)
+        assert dataverse.sandbox.log == []
+
+    def test_every_fault_of_settings_folder_and_tables_is_told_at_once(
+        self, dataverse: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("DATAVERSE_CLIENT_ID")
+        monkeypatch.setenv("SQLITE_DB_PATH", "/nowhere/copy.db")
+
+        with pytest.raises(ConfigError) as caught:
+            sync_dataverse(entities=["vin_candidat"])
+
+        assert [fault.split(" ")[0] for fault in caught.value.faults] == [
+            "DATAVERSE_CLIENT_ID",
+            "SQLITE_DB_PATH:",
+            "entities:",
+        ]
         assert dataverse.sandbox.log == []
 
     def test_two_runs_never_share_a_database(self, dataverse: Server) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from igh_sync_core.cli import common
+from igh_sync_core.config.settings import read_database
 from igh_sync_core.inspection.explanation import Standing, explain_record
 
 _DESCRIPTION = "Say why a record is in the copy, by a chain of references; asks the database alone."
@@ -13,7 +14,7 @@ _DESCRIPTION = "Say why a record is in the copy, by a chain of references; asks 
 def explain(argv: Sequence[str]) -> int:
     """Exit status 0, or 1 when the record is not in the copy."""
     arguments = _parser().parse_args(argv)
-    config, entities, _hints = common.given(arguments)
+    config, entities, _hints = common.given(arguments, read_database)
     explanation = explain_record(config, entities, table=arguments.table, key=arguments.id)
     sys.stdout.write(f"{explanation}\n")
     return 1 if explanation.standing is Standing.ABSENT else 0

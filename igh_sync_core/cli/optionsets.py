@@ -13,6 +13,7 @@ from sqlalchemy import Connection, inspect, select
 from igh_sync_core.cli import common
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig
+from igh_sync_core.config.settings import read_database
 from igh_sync_core.errors import ConfigError
 from igh_sync_core.inspection.dry_run import reading
 from igh_sync_core.schema import shapes
@@ -45,11 +46,11 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[Config, list[EntityConfig]]:
-    """With ``--db`` nothing of Dataverse is asked, so nothing of it need be set."""
+    """Nothing of Dataverse is asked, so nothing of it need be set; with ``--db`` nothing at all."""
     if arguments.db:
         config, entities = replace(_NOWHERE, sqlite_db_path=arguments.db), common.entities(arguments)
     else:
-        config, entities, _hints = common.given(arguments)
+        config, entities, _hints = common.given(arguments, read_database)
     if config.get_db_type() == "sqlite" and not Path(config.sqlite_db_path or "").is_file():
         raise ConfigError([f"{config.sqlite_db_path}: no such file; name a copy made earlier, such as by --db"])
     return config, entities

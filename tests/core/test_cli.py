@@ -261,6 +261,24 @@ class TestQuestions:
         assert "copied whole" in shell.sync("explain", "vin_diseases", key).stdout
         assert shell.sync("explain", "vin_diseases", key[::-1]).returncode == 1
 
+    def test_explain_needs_no_setting_but_the_database(self, shell: Shell, server: Server) -> None:
+        key = server.organisation.keys("vin_disease")[0]
+        shell.report(*names_of("vin_disease"))
+        shell.env_file.write_text("SQLITE_DB_PATH=copy.db\n")
+
+        done = shell.sync("explain", "vin_diseases", key)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "copied whole" in done.stdout
+
+    def test_explain_tells_faults_of_the_database(self, shell: Shell) -> None:
+        shell.env_file.write_text("SQLITE_DB_PTH=copy.db\nDATAVERSE_CLIENTID=x\nPOSTGRES_CONNECTION_STRING=mysql://x\n")
+
+        assert_told(
+            shell.sync("explain", "vin_diseases", "1"),
+            "SQLITE_DB_PTH is no setting; did you mean SQLITE_DB_PATH?",
+            "POSTGRES_CONNECTION_STRING is malformed",
+        )
+
 
 class TestValidateSchema:
     def validate(self, shell: Shell, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -320,6 +338,14 @@ class TestGenerateOptionsetConfig:
         assert "choice columns" in done.stderr
         (shell.folder / "hints.json").write_text(done.stdout)
         assert shell.report("--optionsets-config", "hints.json", *names_of("vin_disease"))["success"]
+
+    def test_needs_no_setting_but_the_database(self, shell: Shell) -> None:
+        shell.report(*names_of("vin_disease"))
+        shell.env_file.write_text("SQLITE_DB_PATH=copy.db\n")
+
+        done = shell.run("generate_optionset_config", "--env-file", "settings.env")
+        assert done.returncode == 0, done.stderr
+        assert "statecode" in json.loads(done.stdout)["vin_disease"]
 
     def test_a_file_that_is_not_there_is_not_made(self, shell: Shell) -> None:
         done = shell.run("generate_optionset_config", "--db", "nowhere.db")

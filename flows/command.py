@@ -9,47 +9,56 @@ from rich.console import Console
 
 from flows.outcome import SyncFailed
 from flows.saving import save_blocks
-from igh_sync_core.cli.common import INTERRUPTED
+from flows.server import answering_server
+from igh_sync_core.cli import common
 from igh_sync_core.cli.display import summary_table
 from igh_sync_core.config import load_config
 from igh_sync_core.errors import Interrupted, SyncError
 
 DEMONSTRATION_ROWS = 2_000
+LEAST_ROWS, MOST_ROWS = 100, 10_000_000
+"""With fewer there are not enough records in one table to change, with more it would take hours."""
 
 
 def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when all went well, 1 with one line on the error stream when not, 130 interrupted."""
-    options = vars(_parser().parse_args(arguments))
-    sandbox, rows, block = options.pop("sandbox"), options.pop("rows"), options.pop("save_blocks")
     console = Console()
     try:
-        if sandbox:
-            from flows.demonstration import demonstrate  # noqa: PLC0415 - the sandbox is loaded only on demand
-
-            _be_brief()
-            demonstrate(flow, rows=rows, console=console)
-        elif block:
-            save_blocks(load_config(), block)
-            console.print(f"saved: dataverse-credentials/{block} and sync-database/{block}")
-        else:
-            console.print(summary_table(flow(**options)))
+        options = vars(_parser().parse_args(arguments))
+        with answering_server():
+            _do(flow, options, console)
     except SyncFailed as exc:
         if exc.report:
             console.print(summary_table(exc.report))
         return 1
     except KeyboardInterrupt:
         Console(stderr=True).print(str(Interrupted()), markup=False, highlight=False, soft_wrap=True)
-        return INTERRUPTED
+        return common.INTERRUPTED
     except SyncError as exc:
         Console(stderr=True).print(str(exc), style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     return 0
 
 
+def _do(flow: Callable[..., Any], options: dict[str, Any], console: Console) -> None:
+    sandbox, rows, block = options.pop("sandbox"), options.pop("rows"), options.pop("save_blocks")
+    if sandbox:
+        from flows.demonstration import demonstrate  # noqa: PLC0415 - the sandbox is loaded only on demand
+
+        _be_brief()
+        demonstrate(flow, rows=rows, console=console)
+    elif block is not None:
+        save_blocks(load_config(), block)
+        console.print(f"saved: dataverse-credentials/{block} and sync-database/{block}")
+    else:
+        console.print(summary_table(flow(**options)))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows.sync_dataverse", description=__doc__)
+    parser = common.Parser(prog="python -m flows.sync_dataverse", description=__doc__)
     parser.add_argument("--sandbox", action="store_true", help="run twice against a Dataverse made for it")
-    parser.add_argument("--rows", type=int, default=DEMONSTRATION_ROWS, help="records of that Dataverse (%(default)s)")
+    rows = common.count(MOST_ROWS, least=LEAST_ROWS)
+    parser.add_argument("--rows", type=rows, default=DEMONSTRATION_ROWS, help="records of that Dataverse (%(default)s)")
     parser.add_argument("--save-blocks", metavar="NAME", help="only save the settings as blocks of this name")
     parser.add_argument(
         "--credentials", metavar="BLOCK", default="", help="Dataverse Credentials block; else DATAVERSE_* settings"

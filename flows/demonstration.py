@@ -36,9 +36,8 @@ def demonstrate(sync: Callable[[], RunReport], *, rows: int, console: Console) -
     Raises:
         SyncError: A run failed.
     """
-    folder = Path(tempfile.mkdtemp(prefix="igh-sync-"))
-    copy = folder / "dataverse.db"
-    with serve(health_organisation(rows)) as server, _settings(server.environment(), folder):
+    with serve(health_organisation(rows)) as server, _settings(server.environment()) as folder:
+        copy = folder / "dataverse.db"
         os.environ["SQLITE_DB_PATH"] = str(copy)
         console.print(f"A Dataverse with {rows:,} records answers at {server.api_url}")
         console.print(summary_table(sync()))
@@ -84,8 +83,12 @@ def _cell(value: object) -> str:
 
 
 @contextlib.contextmanager
-def _settings(values: Mapping[str, str], folder: Path) -> Iterator[None]:
-    """Let the environment say these settings and no others; a ``.env`` of the caller's folder must not slip in."""
+def _settings(values: Mapping[str, str]) -> Iterator[Path]:
+    """Let the environment say these settings and no others; a ``.env`` of the caller's folder must not slip in.
+
+    Gives the new folder that takes its place.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="igh-sync-"))
     before = dict(os.environ)
     for name in before:
         if name.startswith(("DATAVERSE_", "POSTGRES_CONNECTION_STRING", "SQLITE_DB_PATH")):
@@ -93,7 +96,7 @@ def _settings(values: Mapping[str, str], folder: Path) -> Iterator[None]:
     os.environ.update(values)
     try:
         with contextlib.chdir(folder):
-            yield
+            yield folder
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -1,10 +1,13 @@
 """Saves the environment's settings as blocks: the shortest way from a working ``.env`` to a deployment."""
 
+import re
+
 from pydantic import SecretStr
 
 from flows.blocks import DataverseCredentials, SyncDatabase
 from igh_sync_core.config import Config
 from igh_sync_core.config.certificate import read_certificate
+from igh_sync_core.errors import ConfigError
 
 
 def save_blocks(config: Config, name: str) -> None:
@@ -13,7 +16,13 @@ def save_blocks(config: Config, name: str) -> None:
     Args:
         config: Validated settings; the text of its certificate is kept, not the path.
         name: Lower-case letters, digits and dashes.
+
+    Raises:
+        ConfigError: The name is none that Prefect takes.
     """
+    if not re.fullmatch(r"[a-z0-9-]+", name):
+        msg = f"--save-blocks: {name!r} is no name for a block; use lower-case letters, digits and dashes"
+        raise ConfigError([msg])
     credentials_of(config).save(name, overwrite=True)
     database = SyncDatabase(
         sqlite_path=config.sqlite_db_path or "", postgres_url=SecretStr(config.postgres_connection_string or "")

@@ -26,12 +26,12 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError([f"{message}; see {self.prog} --help"])
 
 
-def count(most: int) -> Callable[[str], int]:
-    """Type of an argument that is a whole number from 1 to *most*."""
+def count(most: int, *, least: int = 1) -> Callable[[str], int]:
+    """Type of an argument that is a whole number from *least* to *most*."""
 
     def parse(text: str) -> int:
-        if not (text.isdecimal() and 1 <= int(text) <= most):
-            msg = f"{text!r} is no whole number from 1 to {most}"
+        if not (text.isdecimal() and least <= int(text) <= most):
+            msg = f"{text!r} is no whole number from {least} to {most}"
             raise argparse.ArgumentTypeError(msg)
         return int(text)
 

@@ -49,5 +49,12 @@ def test_parent_changes_the_data_and_counts_requests(http: httpx.Client, setting
 
 
 def test_unusable_options_end_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--rows", "3"]) == 2
+    assert main(["--rows", "3"]) == 1
     assert "need at least" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--bogus"], ["--rows", "many"], ["--port", "100000"]])
+def test_wrong_arguments_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dataverse-sandbox: ")

@@ -1,0 +1,76 @@
+"""What the command refuses: one line each, exit status 1, and nothing left behind."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect_processes import free_port
+from rich.console import Console
+
+from flows.command import LEAST_ROWS, main
+from flows.demonstration import ENTITY, demonstrate
+from flows.sync_dataverse import sync_dataverse
+from igh_sync_core.report import RunReport
+from igh_sync_core.sandbox import Server, health_organisation
+
+
+def refused(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a command ends with."""
+    status = main(sync_dataverse, arguments)
+    shown = capsys.readouterr()
+    assert (status, shown.out) == (1, "")
+    (line,) = shown.err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--bogus"], "unrecognized arguments: --bogus; see python -m flows.sync_dataverse --help"),
+        (["--sandbox", "--rows", "0"], "argument --rows: '0' is no whole number from 100 to"),
+        (["--sandbox", "--rows", "-5"], "argument --rows: "),
+        (["--save-blocks", "Bad Name"], "--save-blocks: 'Bad Name' is no name for a block"),
+        (["--save-blocks", ""], "--save-blocks: '' is no name for a block"),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    arguments: list[str], words: str, dataverse: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in refused(*arguments, capsys=capsys)
+    assert dataverse.sandbox.log == []
+
+
+def test_a_demonstration_that_cannot_begin_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    with pytest.raises(ValueError, match="need at least"):
+        demonstrate(lambda: RunReport(run_id="none"), rows=3, console=Console())
+
+    assert not list(tmp_path.glob("igh-sync-*"))
+
+
+@pytest.mark.usefixtures("dataverse")
+@pytest.mark.parametrize("arguments", [["--save-blocks", "x"], []])
+def test_a_server_that_does_not_answer_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    with temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
+        line = refused(*arguments, capsys=capsys)
+
+    assert line.startswith(f"PREFECT_API_URL: {address} does not answer (")
+    assert "unset PREFECT_API_URL" in line
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_what_fails_for_another_reason_keeps_its_traceback() -> None:
+    def flow(**_options: Any) -> None:
+        msg = "unexpected"
+        raise RuntimeError(msg)
+
+    with pytest.raises(RuntimeError, match="unexpected"):
+        main(flow, [])
+
+
+def test_the_least_sandbox_has_enough_to_change() -> None:
+    assert len(health_organisation(LEAST_ROWS).keys(ENTITY)) >= 3

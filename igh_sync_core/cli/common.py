@@ -4,8 +4,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TextIO
 
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig, load_entity_configs, load_optionsets_config
@@ -162,8 +163,22 @@ def write_report(path: str | None, text: str) -> None:
         raise ConfigError([f"{path}: cannot be written ({exc.strerror})"]) from exc
 
 
+def output() -> TextIO:
+    """The standard output, for what a command is asked to print there.
+
+    Raises:
+        ConfigError: Whoever started the command has closed it.
+    """
+    if sys.stdout is None:
+        raise ConfigError(["standard output is closed; leave it open, or send it to a file"])
+    return sys.stdout
+
+
 def run_command(command: Callable[[], int]) -> int:
     """Run a command; expected failures become a line each on the error stream, and exit status 1."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Signs that its encoding lacks are spelled, as on the error stream, where Python would fail on them.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return command()
     except ConfigError as exc:

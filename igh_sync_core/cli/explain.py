@@ -1,7 +1,6 @@
 """``sync-dataverse explain TABLE ID``: why a record is in the copy."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from igh_sync_core.cli import common
@@ -16,7 +15,7 @@ def explain(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     config, entities, _hints = common.given(arguments, read_database)
     explanation = explain_record(config, entities, table=arguments.table, key=arguments.id)
-    sys.stdout.write(f"{explanation}\n")
+    common.output().write(f"{explanation}\n")
     return 1 if explanation.standing is Standing.ABSENT else 0
 
 

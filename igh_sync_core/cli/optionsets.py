@@ -41,7 +41,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         found = choice_columns(conn, entities)
     fields = sum(map(len, found.values()))
     sys.stderr.write(f"{fields} choice columns in {len(found)} of {len(entities)} entities\n")
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    common.output().write(json.dumps(found, indent=2) + "\n")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -19,10 +18,11 @@ _DESCRIPTION = "Show what a run would do, entity by entity; nothing is written."
 def plan(argv: Sequence[str]) -> int:
     """Exit status 0, or 1 when a run would set entities aside."""
     arguments = _parser().parse_args(argv)
+    out = common.output() if arguments.json else None
     config, entities, hints = common.given(arguments)
     outlook = outlook_of(config, entities, hints=hints, page_size=arguments.page_size)
-    if arguments.json:
-        sys.stdout.write(json.dumps(outlook.as_dict(), indent=2) + "\n")
+    if out:
+        out.write(json.dumps(outlook.as_dict(), indent=2) + "\n")
     else:
         _show(outlook, with_ddl=arguments.ddl)
     return 0 if outlook.passed else 1

@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sync(arguments: argparse.Namespace) -> int:
+    out = common.output() if arguments.json else None
     config, entities, hints = common.given(arguments)
     with _display(Console(stderr=True), len(entities)) as display:
         options = Options(
@@ -80,7 +81,10 @@ def _sync(arguments: argparse.Namespace) -> int:
             **display,
         )
         report = run_workflow(config, entities, options)
-    _show(report, as_json=arguments.json)
+    if out:
+        out.write(json.dumps(report.as_dict(), indent=2) + "\n")
+    else:
+        _show(report)
     return 0 if report.success else 1
 
 
@@ -113,10 +117,7 @@ def _plain_handler() -> logging.Handler:
     return handler
 
 
-def _show(report: RunReport, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(report.as_dict(), indent=2) + "\n")
-        return
+def _show(report: RunReport) -> None:
     console = Console(soft_wrap=True)
     console.print(summary_table(report))
     for is_bad, line in report.outcome():

@@ -355,6 +355,40 @@ class TestGenerateOptionsetConfig:
         assert not (shell.folder / "nowhere.db").exists()
 
 
+class TestOutput:
+    def test_what_its_encoding_lacks_is_spelled(self, shell: Shell, server: Server) -> None:
+        account = server.organisation.keys("account")[0]
+        candidate = server.organisation.keys("vin_candidate")[0]
+        column = next(
+            one.name for one in server.organisation.tables["vin_candidate"].shape.columns if one.targets == ("account",)
+        )
+        server.organisation.update("vin_candidate", candidate, {column: ("account", account)})
+        shell.report(*names_of("vin_candidate", "account"))
+        shell.environment |= {"PYTHONIOENCODING": "latin-1"}
+
+        done = shell.sync("explain", "accounts", account)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"{column} \\u2192\n" in done.stdout
+
+    @pytest.mark.parametrize("question", [[], ["plan"]])
+    def test_json_for_a_closed_stream_is_refused_before_anything_is_done(
+        self, shell: Shell, question: list[str]
+    ) -> None:
+        code = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+        command = "import sys; from igh_sync_core.cli import sync_dataverse; sys.exit(sync_dataverse())"
+        done = subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-c", code, "-c", command, *question, "--json", "--env-file", str(shell.env_file)],
+            cwd=shell.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+        assert_told(done, "standard output is closed")
+        assert not (shell.folder / "copy.db").exists()
+
+
 def without(name: str) -> Callable[[Shell], list[str]]:
     return changed(name, "")
 

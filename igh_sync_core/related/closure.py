@@ -12,6 +12,7 @@ and a kill at any instant loses nothing. What moves an id on the list ``_sync_wa
     any           it is asked, and nothing comes                  missing
     missing       a key feed names it                             changed
     missing       its table has no key feed, a new run            referenced, or changed where it is stored
+    missing       a second look by id, see ``feeds``              the same
 
 A record that nothing points at any more stays: it is still a true copy, and keeping it costs no request of its own.
 Every function here runs inside the caller's transaction.
@@ -130,12 +131,16 @@ def _told_so_far(
         yield select(_WANTED.c.entity_name, _WANTED.c.key, _WANTED.c.standing).where(is_target)
 
 
-def count_missing(conn: Connection, target: TableSpec, *, stored: Collection[str]) -> int:
+def count_missing(conn: Connection, target: TableSpec, *, stored: Collection[str] = (_WANTED.name,)) -> int:
     """How many ids of one related table were asked in vain; *stored* names the tables that exist."""
     if _WANTED.name not in stored:
         return 0
-    is_missing = and_(_WANTED.c.entity_name == target.entity_set, _WANTED.c.standing == MISSING)
-    return conn.execute(select(func.count()).select_from(_WANTED).where(is_missing)).scalar_one()
+    return int(_count_missing.rows(conn, None, of=target.entity_set)[0][0])
+
+
+@Prepared
+def _count_missing(_: None) -> Select[Any]:
+    return select(func.count()).select_from(_WANTED).where(_OF_TABLE, _WANTED.c.standing == MISSING)
 
 
 def wanted_ids(conn: Connection, target: TableSpec, *, after: str) -> list[str]:

@@ -54,7 +54,7 @@ def keep_up(table: RelatedTable) -> None:
             except RequestRejected as exc:
                 feed = _after_refusal(stage, feed, exc)
             else:
-                return
+                feed = _following(stage, feed)
 
 
 def _first_feed(conn: Connection, table: RelatedTable) -> Feed:
@@ -62,8 +62,27 @@ def _first_feed(conn: Connection, table: RelatedTable) -> Feed:
         return _untracked_feed(conn, table)
     root = table.run.client.config.api_root
     if table.run.reconcile:
-        return feeds.all_keys(table.spec, api_root=root, reason="reconciled with all keys and version numbers")
-    return feeds.tracked_feed(table.spec, table.state, table.run.organisation, api_root=root)
+        return feeds.reconciling_feed(table.spec, table.state, table.run.organisation, api_root=root)
+    feed = feeds.tracked_feed(table.spec, table.state, table.run.organisation, api_root=root)
+    if feed.kind is FeedKind.CHANGES and table.state.overlap_due:
+        return _second_look(conn, table)
+    return feed
+
+
+def _following(stage: Stage, done: Feed) -> Feed | None:
+    """The second look, where one is due after a read of all keys."""
+    if done.kind is not FeedKind.KEYS or not stage.table.state.overlap_due:
+        return None
+    with stage.reading() as conn:
+        return _second_look(conn, stage.table)
+
+
+def _second_look(conn: Connection, table: RelatedTable) -> Feed:
+    return feeds.second_look(table.spec, known=_known(conn, table), api_root=table.run.client.config.api_root)
+
+
+def _known(conn: Connection, table: RelatedTable) -> int:
+    return checkpoint.count_open(conn, table.tables) + closure.count_missing(conn, table.spec)
 
 
 def _untracked_feed(conn: Connection, table: RelatedTable) -> Feed:
@@ -81,6 +100,7 @@ def _mark(conn: Connection, table: RelatedTable) -> None:
     if state.strategy != Strategy.RELATED:
         state.strategy = Strategy.RELATED
         state.delta_link = state.delta_link_time = state.next_link = state.read_kind = state.last_timestamp = None
+        state.overlap_due = False
     digest = strategy.digest(table.spec)
     if state.fresh_columns or state.columns_digest not in (None, digest):
         table.remark("the columns changed; every record is asked by id")
@@ -130,7 +150,7 @@ def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> Non
         if is_last and feed.kind is FeedKind.RECENT:
             closure.ask_missing_again(stage.conn, table.spec)
         if is_last and feed.kind is not FeedKind.RECENT:
-            state.delta_link, state.delta_link_time = fetched.page.delta_link, table.server_time(fetched)
+            _take_link(stage, state, feed, fetched, is_long=not is_first)
         stage.count(state, Counts(closed=closed), now)
 
 
@@ -139,8 +159,17 @@ def _start(stage: Stage, state: SyncState, feed: Feed, fetched: Fetched) -> None
     state.next_link = state.read_kind = None
     if feed.kind is FeedKind.KEYS:
         state.read_kind = ReadKind.SNAPSHOT
-        state.delta_link = state.delta_link_time = None
+        if not feed.keeps_link:
+            state.delta_link = state.delta_link_time = None
         checkpoint.forget_seen(stage.conn, stage.table.spec)
+
+
+def _take_link(stage: Stage, state: SyncState, feed: Feed, fetched: Fetched, *, is_long: bool) -> None:
+    """Take the delta link of a last page, unless it tells too little and an older one is at hand."""
+    is_late = feed.kind is FeedKind.KEYS and is_long
+    state.overlap_due = is_late and not feed.keeps_link and _known(stage.conn, stage.table) > 0
+    if not (is_late and feed.keeps_link):
+        state.delta_link, state.delta_link_time = fetched.page.delta_link, stage.table.server_time(fetched)
 
 
 def _close_deleted(stage: Stage, keys: Keys, fetched: Fetched) -> int:

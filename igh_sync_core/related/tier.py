@@ -27,6 +27,7 @@ from igh_sync_core.related.keeping_up import begin, keep_up
 from igh_sync_core.related.members import RelatedTable, Stage
 from igh_sync_core.related.relations import Relation, relations_of
 from igh_sync_core.report import Counts, EntityReport
+from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.driver import attempt, store_error
 from igh_sync_core.store.lock import fence
 from igh_sync_core.sync.run import Progress, Run
@@ -36,7 +37,6 @@ from igh_sync_core.webapi.odata import MAX_URL, entity_url, id_batches, in_filte
 
 TABLES_AT_ONCE = 4
 BATCHES_AT_ONCE = 2
-_ENDED = {"state": "completed", "fresh_columns": ""}
 _TOO_MANY_CODES = {"0x8004430c", "0x8004430e"}
 log = logging.getLogger(__name__)
 
@@ -224,9 +224,13 @@ def _store(stage: Stage, answer: Answer) -> None:
 
 
 def _close_missing(stage: Stage, missing: Sequence[str], now: datetime) -> int:
-    """Close stored records that did not come: without a key feed, a reconcile run alone may say so (law 3)."""
+    """Close stored records that did not come, where every one is asked for: only then it may be said (law 3).
+
+    Without a key feed that is a reconcile run alone; with one it is the second look, until it has come to its end.
+    """
     table = stage.table
-    if not (missing and table.run.reconcile and not table.is_tracked):
+    is_complete = table.state.overlap_due if table.is_tracked else table.run.reconcile
+    if not (missing and is_complete):
         return 0
     return stage.history.close_missing(missing, now)
 
@@ -238,8 +242,7 @@ def _end(run: Run, tables: Sequence[RelatedTable]) -> None:
             _guarded(table, _announce)
     try:
         with run.database.writing() as conn:
-            ended = [table.state.model_copy(update=_ENDED) for table in tables if table.error is None]
-            checkpoint.write(conn, *ended)
+            checkpoint.write(conn, *(_ended(table) for table in tables if table.error is None))
             for table in tables:
                 if table.error is not None:
                     checkpoint.mark_failed(conn, table.spec)
@@ -248,6 +251,12 @@ def _end(run: Run, tables: Sequence[RelatedTable]) -> None:
     except StoreError as exc:
         for table in tables:
             table.error = table.error or exc
+
+
+def _ended(table: RelatedTable) -> SyncState:
+    """The state of a table that came to its end; without a key feed a second look that is due remains so."""
+    is_due = table.state.overlap_due and not table.is_tracked
+    return table.state.model_copy(update={"state": "completed", "fresh_columns": "", "overlap_due": is_due})
 
 
 def _announce(table: RelatedTable) -> None:

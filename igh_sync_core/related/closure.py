@@ -123,9 +123,11 @@ def _told_so_far(
 ) -> Iterator[Select[Any]]:
     """Queries for what is on the list and for what no scan has seen yet: entity set, id, standing."""
     has_list = _WANTED.name in stored
+    # What was found before is nothing to a table that is to be made anew.
+    is_recorded = has_list and entity_tables(target).main.name in stored
     for source in dict.fromkeys(one.source for one in relations if one.target == target):
         if entity_tables(source).main.name in stored:
-            yield scans.pointed_at(conn, source, target, relations, is_recorded=has_list)
+            yield scans.pointed_at(conn, source, target, relations, is_recorded=is_recorded)
     if has_list:
         is_target = _WANTED.c.entity_name == target.entity_set
         yield select(_WANTED.c.entity_name, _WANTED.c.key, _WANTED.c.standing).where(is_target)

@@ -6,6 +6,7 @@ import pytest
 from copies import Copy
 from graphs import FILTERED, SELECTION, Graph, key_of
 from shaping import wire_of
+from sqlalchemy import text
 
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.inspection import dry_run
@@ -130,6 +131,16 @@ def test_a_large_untracked_table_is_asked_for_what_changed(database_settings: di
 
     assert figures(before) == ("recent", None, 1_040, 1)
     assert "by modifiedon" in before.reason
+
+
+def test_a_related_table_that_is_gone_will_be_filled_again(copy: Copy) -> None:
+    done(copy)
+    with copy.database.writing() as conn:
+        for kind, name in (("VIEW", "accounts_current"), ("VIEW", "accounts_history"), ("TABLE", "accounts")):
+            conn.execute(text(f"DROP {kind} {name}"))
+    before, after = told(copy)["account"], done(copy)["account"]
+
+    assert (before.rows, before.requests) == (after.added, after.requests) == (SITES, 2)
 
 
 def test_a_link_that_expired_means_all_keys_anew(copy: Copy) -> None:

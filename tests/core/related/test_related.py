@@ -214,6 +214,31 @@ def test_the_rows_of_a_table_made_anew_are_scanned_anew(light: Copy) -> None:
     assert members(light)["account"] == {ACCOUNT, OTHER[1]}
 
 
+@pytest.mark.parametrize("reconcile", [False, True])
+def test_a_related_table_made_anew_is_filled_again(light: Copy, *, reconcile: bool) -> None:
+    synced(light)
+    before = members(light)
+    with light.database.writing() as conn:
+        conn.execute(text("DROP TABLE accounts"))
+    report = synced(light, reconcile=reconcile)
+
+    assert (of(report, "account").added, of(report, "account").requests) == (1, 2)
+    assert members(light) == before
+    assert [of(synced(light), table).requests for table in FILTERED] == [1, 1, 1]
+
+
+def test_a_related_table_made_anew_is_filled_again_after_a_run_that_failed(light: Copy) -> None:
+    synced(light)
+    with light.database.writing() as conn:
+        conn.execute(text("DROP TABLE accounts"))
+    light.sandbox.deny("account")
+    assert light.sync().failed_entities
+    light.sandbox.allow("account")
+    synced(light)
+
+    assert members(light)["account"] == {ACCOUNT}
+
+
 def test_a_listener_that_breaks_fails_its_table_alone(light: Copy) -> None:
     def listen(progress: Progress) -> None:
         if (progress.entity, progress.is_done) == ("account", True):

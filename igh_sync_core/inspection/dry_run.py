@@ -27,7 +27,8 @@ from igh_sync_core.preparation.drift import Verdict
 from igh_sync_core.preparation.takeover import Takeover
 from igh_sync_core.preparation.validation import version_of
 from igh_sync_core.related.relations import relations_of
-from igh_sync_core.schema import ddl, shapes
+from igh_sync_core.schema import shapes
+from igh_sync_core.schema.outline import outline
 from igh_sync_core.schema.shapes import Stored
 from igh_sync_core.schema.tables import OURS
 from igh_sync_core.store.control import CONTROL
@@ -114,7 +115,7 @@ def plan(
         sound = [entry.spec for name, entry in look.known.entries.items() if entry.spec and name not in verdict.broken]
         totals, notes = _totals(client, [spec.logical_name for spec in sound])
         oracle = replace(_oracle(client, look, entities, sound), totals=totals, page_size=page_size)
-        works = ddl.outline(look.filled, sound, language=look.organisation.language)
+        works = outline(look.filled, sound, language=look.organisation.language)
         planned = {work.spec.logical_name: work for work in works}
         forecasts = [
             oracle.forecast(entity, work)

@@ -23,7 +23,7 @@ from igh_sync_core.preparation.takeover import Takeover
 from igh_sync_core.related import closure, feeds
 from igh_sync_core.related.feeds import Feed, FeedKind
 from igh_sync_core.related.relations import Relation
-from igh_sync_core.schema.ddl import Work
+from igh_sync_core.schema.outline import Work
 from igh_sync_core.schema.shapes import Stored
 from igh_sync_core.schema.tables import entity_tables
 from igh_sync_core.store.control import SyncState

@@ -84,7 +84,7 @@ def _fit(
     if not applied.failed:
         # As the next check would find it, now that everything is made.
         drift.settle(conn, mark(), drift.judge(shapes.read(conn, specs), entities, known))
-    return verdict, adopted
+    return verdict, (*adopted, *(text for _entity, text in applied.unseen))
 
 
 def _mark(conn: Connection, run: Run, entities: Sequence[EntityConfig], known: Catalog) -> str:

@@ -8,10 +8,14 @@ from copies import Copy, entities
 from shaping import NOON
 from sqlalchemy import inspect, text
 
+from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.errors import StoreError
 from igh_sync_core.history import checkpoint
 from igh_sync_core.preparation import drift
 from igh_sync_core.sandbox import Organisation, health_organisation
+from igh_sync_core.sandbox.data.columns import choice
+from igh_sync_core.sandbox.organisations.health import custom
+from igh_sync_core.sandbox.organisations.platform import platform_shapes
 from igh_sync_core.schema import shapes
 
 SEVEN = {
@@ -299,3 +303,24 @@ def test_a_state_that_cannot_be_read_fails_its_entity_alone(organisation: Organi
     assert (entity, "vin_diseases in _sync_state cannot be read" in error) == ("vin_disease", True)
     with copy.database.reading() as conn, pytest.raises(StoreError, match="a line in _sync_state cannot be read"):
         checkpoint.glimpse(conn)
+
+
+def test_a_table_too_wide_for_its_view_is_copied_without_it(database_settings: dict[str, str]) -> None:
+    """PostgreSQL gives no query more than 1664 columns, and each choice is shown with its label."""
+    wide = custom("vin_wide", "vin_wides", [choice(f"vin_c{at}", "A|B", table="wide") for at in range(900)])
+    organisation = Organisation([*platform_shapes(), wide], {"organization": 1, "vin_wide": 5}, seed=1)
+    copy = Copy(organisation, database_settings, [EntityConfig("vin_wide", "vin_wides")])
+    is_shown = not copy.database.is_postgres
+
+    first = copy.sync()
+    organisation.clock.advance(3600)
+    organisation.update("vin_wide", organisation.keys("vin_wide")[0], {"vin_name": "another"})
+    second = copy.sync()
+
+    assert (first.success, second.success, second.total("updated")) == (True, True, 1)
+    assert len(copy.open_rows("vin_wides", "vin_wideid")) == 5
+    told = [note for note in first.notes if "vin_wides is copied without its views" in note]
+    assert bool(told) is not is_shown
+    with copy.database.writing() as conn:
+        standing = {name for name in inspect(conn).get_view_names() if name.startswith("vin_wides")}
+    assert standing == ({"vin_wides_current", "vin_wides_history"} if is_shown else set())

@@ -234,3 +234,18 @@ def test_more_choices_than_a_join_can_take_are_shown(store: Store) -> None:
     store.write(spec, {"sampleid": key(1), "c119": 7, "m4": "7"})
 
     assert store.rows("SELECT c119_label, m4_label FROM samples_current") == [("Seven", "Sieben")]
+
+
+def test_views_that_fit_again_are_made_again(store: Store) -> None:
+    wide = spec_of(*(Column(f"c{at}", Kind.INT32, option=OptionKind.PICKLIST) for at in range(900)))
+    applied = [store.become(wide), store.become(wide)]
+    assert [(one.made, one.failed) for one in applied] == [(("samples",), ()), ((), ())]
+    assert [[entity for entity, _why in one.unseen] for one in applied] == [
+        ["sample"] * store.database.is_postgres,
+        ["sample"] * store.database.is_postgres,
+    ]
+
+    assert store.become(spec_of(*wide.columns[1:5])).unseen == ()
+
+    assert store.views_of(wide) == ("samples_current", "samples_history")
+    assert store.rows("SELECT count(*) FROM samples_current") == [(0,)]

@@ -112,7 +112,7 @@ def _blocks_values(credentials: str, database: str) -> dict[str, str]:
 def _load_block(kind: type[BlockT], name: str) -> BlockT:
     try:
         return cast("BlockT", kind.load(name))  # in a synchronous flow or task this is no coroutine
-    except ValueError as exc:
-        slug = kind.get_block_type_slug()
-        fault = f"no block {slug}/{name}; save it first, in the Prefect UI or with {kind.__name__}(...).save({name!r})"
-        raise ConfigError([fault]) from exc
+    except ValueError:
+        command = f"python -m flows.sync_dataverse --save-blocks {name}"
+        remedy = f"save it first, with {command} where the settings are, or in Prefect's pages"
+        raise ConfigError([f"no block {kind.get_block_type_slug()}/{name}; {remedy}"]) from None

@@ -1,8 +1,10 @@
 """Blocks: how they look to Prefect, what they hand to the core, and that they keep their secrets."""
 
+import shutil
 import tomllib
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import trustme
@@ -121,19 +123,41 @@ def test_saved_settings_come_back_by_name(prefect_api: PrefectServer, dataverse:
 
 
 @pytest.mark.usefixtures("prefect_api", "dataverse")
-def test_a_run_reads_its_blocks_once_and_the_next_one_anew() -> None:
+def test_files_are_saved_so_that_they_are_found_from_any_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dataverse: Server
+) -> None:
+    shutil.copy(dataverse.ca_file, tmp_path / "ca.pem")
+    monkeypatch.setenv("SQLITE_DB_PATH", "copies/../one.db")
+    monkeypatch.setenv("DATAVERSE_CA_FILE", "ca.pem")
+    (tmp_path / "copies").mkdir()
+    save_blocks(load_config(), "anywhere")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    config = Order("run", credentials="anywhere", database="anywhere").load_config()
+
+    assert config.sqlite_db_path == str(tmp_path / "copies" / ".." / "one.db")
+    assert config.ca_file == str(tmp_path / "ca.pem")
+
+
+@pytest.mark.usefixtures("prefect_api", "dataverse")
+def test_a_run_reads_its_blocks_once_and_the_next_one_anew(tmp_path: Path) -> None:
     save_blocks(replace(load_config(), sqlite_db_path="one.db"), "moving")
     blocks = {"credentials": "moving", "database": "moving"}
     before = Order("first run", **blocks).load_config()
     save_blocks(replace(load_config(), sqlite_db_path="two.db"), "moving")
 
-    assert before.sqlite_db_path == "one.db"
+    assert before.sqlite_db_path == str(tmp_path / "one.db")
     assert Order("first run", **blocks, entities=("account",)).load_config() is before
-    assert Order("second run", **blocks).load_config().sqlite_db_path == "two.db"
+    assert Order("second run", **blocks).load_config().sqlite_db_path == str(tmp_path / "two.db")
 
 
 def test_a_missing_block_is_named_with_the_remedy(prefect_api: PrefectServer) -> None:
     assert prefect_api.api_url
 
-    with pytest.raises(ConfigError, match="no block dataverse-credentials/nowhere; save it first"):
+    with pytest.raises(ConfigError) as caught:
         Order("run", credentials="nowhere").load_config()
+
+    assert str(caught.value).startswith("no block dataverse-credentials/nowhere; save it first")
+    assert "python -m flows.sync_dataverse --save-blocks nowhere" in str(caught.value)
+    assert caught.value.__context__ is None  # which a run's log would show as a chain of tracebacks

@@ -57,6 +57,16 @@ def test_the_command_tells_a_wrong_setting_in_one_line(alone: dict[str, str], tm
     assert not (tmp_path / "copy.db").exists()
 
 
+@pytest.mark.usefixtures("dataverse")
+def test_blocks_are_saved_without_a_word_too_many(alone: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flows.sync_dataverse", "--save-blocks", "mine"]
+    done = subprocess.run(command, env=alone, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 - our own command
+
+    noise = [line for line in done.stderr.splitlines() if "| INFO" not in line and "prefect.io" not in line]
+    assert (done.returncode, done.stdout) == (0, "saved: dataverse-credentials/mine and sync-database/mine\n")
+    assert [line for line in noise if line] == []
+
+
 def test_a_killed_run_can_simply_be_run_again(dataverse: Server, prefect_server: PrefectServer, tmp_path: Path) -> None:
     dataverse.sandbox.latency_s = 0.2
     environment = prefect_server.environment()

@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from sqlalchemy import select
 
 from igh_sync_core.cli.display import summary_table
+from igh_sync_core.cli.sheet import Column, Row, Sheet
 from igh_sync_core.config import load_config
 from igh_sync_core.metadata import catalog
 from igh_sync_core.model import LogicalName
@@ -70,10 +70,8 @@ def history_table(database: Database, key: str) -> RenderableType:
         main = entity_tables(spec).main
         rows = conn.execute(select(*(main.c[name] for name in SHOWN)).where(main.c[spec.key] == key).order_by("row_id"))
         versions = [[_cell(value) for value in row] for row in rows]
-    table = Table(*SHOWN, box=None, pad_edge=False)
-    for version in versions:
-        table.add_row(*version)
-    return Group(Text(f"{spec.entity_set} {key}", style="bold"), table)
+    sheet = Sheet([Column(name) for name in SHOWN], [Row(version) for version in versions])
+    return Group(Text(f"{spec.entity_set} {key}", style="bold"), sheet)
 
 
 def _cell(value: object) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
+from igh_sync_core.cli.sheet import Column, Row, Sheet
 from igh_sync_core.inspection.doctor import Check, Status
 from igh_sync_core.inspection.forecast import Forecast, Outlook
 from igh_sync_core.preparation.drift import Severity, Verdict
@@ -20,17 +20,19 @@ _STATUSES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold 
 
 
 def summary_table(report: RunReport) -> RenderableType:
-    """One line per entity, and the totals; below it, why entities failed or were skipped. Fits in 80 columns."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
-    table.add_column("entity", footer="total", overflow="fold")
-    table.add_column("strategy", no_wrap=True)
-    for count in ("added", "updated", "closed", "unchanged"):
-        table.add_column(count, footer=str(report.total(count)), justify="right", no_wrap=True)
-    table.add_column("requests", footer=str(report.requests), justify="right", no_wrap=True)
-    table.add_column("seconds", justify="right", no_wrap=True)
-    for entity in report.entities:
-        table.add_row(*_cells(entity), style=_STYLES[entity.status])
-    return Group(Text(f"Run {report.run_id}", style="bold"), table, *_remarks(report))
+    """One line per entity, and the totals; below it, why entities failed or were skipped."""
+    columns = (
+        Column("entity", "total"),
+        Column("strategy", gives_way=4),
+        Column("added", str(report.total("added")), is_number=True, gives_way=1),
+        Column("updated", str(report.total("updated")), is_number=True, gives_way=2),
+        Column("closed", str(report.total("closed")), is_number=True, gives_way=3),
+        Column("unchanged", str(report.total("unchanged")), is_number=True, gives_way=5),
+        Column("requests", str(report.requests), is_number=True, gives_way=6),
+        Column("seconds", is_number=True, gives_way=7),
+    )
+    rows = [Row(_cells(entity), _STYLES[entity.status]) for entity in report.entities]
+    return Group(Text(f"Run {report.run_id}", style="bold"), Sheet(columns, rows), *_remarks(report))
 
 
 def _cells(report: EntityReport) -> Sequence[str]:
@@ -69,16 +71,20 @@ def check_line(check: Check) -> Text:
 
 def plan_table(outlook: Outlook) -> RenderableType:
     """One line per entity: how it would be read, what that costs, and the statements its table needs; sums; and why."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
-    table.add_column("entity", "total", overflow="fold")
-    for name in ("strategy", "read"):
-        table.add_column(name, no_wrap=True)
-    for name, total in zip(("rows", "requests", "statements"), _plan_totals(outlook), strict=True):
-        table.add_column(name, total, justify="right", no_wrap=True)
-    for one in outlook.entities:
-        figures = (_rows(one), _requests(one), str(len(one.ddl)))
-        table.add_row(one.entity, one.strategy or "-", one.read or "-", *figures)
-    return Group(table, *_whys(outlook))
+    rows, requests, statements = _plan_totals(outlook)
+    columns = (
+        Column("entity", "total"),
+        Column("strategy", gives_way=1),
+        Column("read", gives_way=4),
+        Column("rows", rows, is_number=True, gives_way=2),
+        Column("requests", requests, is_number=True, gives_way=3),
+        Column("statements", statements, is_number=True, gives_way=5),
+    )
+    return Group(Sheet(columns, [Row(_plan_cells(one)) for one in outlook.entities]), *_whys(outlook))
+
+
+def _plan_cells(one: Forecast) -> Sequence[str]:
+    return (one.entity, one.strategy or "-", one.read or "-", _rows(one), _requests(one), str(len(one.ddl)))
 
 
 def _whys(outlook: Outlook) -> Iterator[Text]:

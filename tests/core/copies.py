@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from igh_sync_core import workflow
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig, load_entity_configs
 from igh_sync_core.report import EntityReport, RunReport
-from igh_sync_core.sandbox import Organisation, Sandbox
+from igh_sync_core.sandbox import Organisation, Sandbox, Server
 from igh_sync_core.sandbox.http.service import CLIENT_ID, CLIENT_SECRET
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.database import Database
@@ -28,6 +29,19 @@ def entities(*names: str) -> list[EntityConfig]:
     """The package's own entities, by logical name, in the order asked."""
     known = {entity.name: entity for entity in load_entity_configs()}
     return [known[name] for name in names]
+
+
+def config_of(server: Server, path: Path) -> Config:
+    """Settings of a server of its own, over HTTPS, and of a SQLite file."""
+    return Config(
+        server.api_url,
+        server.client_id,
+        server.client_secret,
+        "",
+        str(path),
+        authority=server.api_url,
+        ca_file=str(server.ca_file),
+    )
 
 
 @dataclass

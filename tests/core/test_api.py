@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from copies import config_of
 
 import igh_sync_core
 from igh_sync_core import run_sync, run_sync_workflow
@@ -40,18 +41,6 @@ CORE = logging.getLogger("igh_sync_core")
 def server() -> Iterator[Server]:
     with serve(health_organisation(300)) as running:
         yield running
-
-
-def config_of(server: Server, path: Path) -> Config:
-    return Config(
-        server.api_url,
-        server.client_id,
-        server.client_secret,
-        "",
-        str(path),
-        authority=server.api_url,
-        ca_file=str(server.ca_file),
-    )
 
 
 @pytest.fixture

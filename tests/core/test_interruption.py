@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from copies import config_of
 
 from igh_sync_core import run_sync
 from igh_sync_core.config import Config
@@ -47,15 +48,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(server: Server, path: Path) -> Config:
-    return Config(
-        server.api_url,
-        server.client_id,
-        server.client_secret,
-        "",
-        str(path),
-        authority=server.api_url,
-        ca_file=str(server.ca_file),
-    )
+    return config_of(server, path)
 
 
 def ask(path: Path, query: str) -> list[tuple[str, ...]]:

@@ -211,10 +211,33 @@ def _postgres_engine(url: URL) -> Engine:
     # There is no column of that type, and to ask for it would cost every run a statement. Records are sent in the
     # bytes they came in, whatever encoding the database has of its own.
     settings = {"client_encoding": "utf8"}
-    engine = create_engine(url, use_native_hstore=False, connect_args=settings, pool_size=_IDLE_POSTGRES, **_OPTIONS)
+    # Databases and roles may have defaults of their own. Nothing is said against them in the startup packet beyond the
+    # encoding: poolers refuse what they do not track there (PgBouncer "unsupported startup parameter:
+    # default_transaction_isolation", RDS Proxy any ``options``), and the user's own ``options`` stay as they are.
+    # The isolation is told with BEGIN, which costs nothing: entities are written side by side, and any stricter level
+    # refuses one of two transactions. Schema and time zone are the user's choice; no other setting changes a result.
+    engine = create_engine(
+        url,
+        use_native_hstore=False,
+        connect_args=settings,
+        isolation_level="READ COMMITTED",
+        pool_size=_IDLE_POSTGRES,
+        **_OPTIONS,
+    )
+    event.listen(engine, "connect", _have_dates_in_iso)
     event.listen(engine, "checkin", _note_idle)
     event.listen(engine, "checkout", partial(_ping_idle, engine.dialect))
     return engine
+
+
+def _have_dates_in_iso(connection: psycopg.Connection, _record: object) -> None:
+    """See that times come in the one form that the driver reads; a statement only where the server says they do not."""
+    style = connection.info.parameter_status("DateStyle")
+    if style is None or style.startswith("ISO"):
+        return
+    connection.autocommit = True  # or it would begin a transaction, and end with it
+    connection.execute("SET DateStyle TO ISO")
+    connection.autocommit = False
 
 
 def _note_idle(_connection: object, record: ConnectionPoolEntry) -> None:

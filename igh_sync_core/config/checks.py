@@ -33,9 +33,11 @@ def find_faults(values: Mapping[str, str]) -> Iterator[str]:
 
 def find_database_faults(values: Mapping[str, str]) -> Iterator[str]:
     """Those of the settings that say where the copy is; of *values* no others need be there."""
-    url = values["POSTGRES_CONNECTION_STRING"]
-    if not url and not values["SQLITE_DB_PATH"]:
+    url, path = values["POSTGRES_CONNECTION_STRING"], values["SQLITE_DB_PATH"]
+    if not url and not path:
         yield "SQLITE_DB_PATH is missing; set it to a file, or POSTGRES_CONNECTION_STRING to use PostgreSQL"
+    elif not url and path == ":memory:":
+        yield "SQLITE_DB_PATH :memory: is no file; give the path of one, since a copy lives on from run to run"
     elif url and not _is_postgres(url):
         yield (
             "POSTGRES_CONNECTION_STRING is malformed; write it like postgresql://user:password@host:5432/database, "

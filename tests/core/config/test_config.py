@@ -144,6 +144,7 @@ class TestFaults:
                 "names another tenant",
             ),
             ({"sqlite_db_path": None}, "SQLITE_DB_PATH is missing"),
+            ({"sqlite_db_path": ":memory:"}, "SQLITE_DB_PATH :memory: is no file; give the path of one"),
             (
                 {"postgres_connection_string": "host=h dbname=d password=hidden"},
                 "POSTGRES_CONNECTION_STRING is malformed",

@@ -127,8 +127,11 @@ def _source(client: Client, entities: Sequence[EntityConfig]) -> Iterator[Check]
 
 
 def _remedy_of_login(exc: AuthError) -> str:
+    """What the message does not say already: it does where nobody has looked at the credentials yet."""
     if exc.status == HTTPStatus.FORBIDDEN:
         return "in the Power Platform admin center add an application user for this client id, with a security role"
+    if not exc.code and exc.status != HTTPStatus.UNAUTHORIZED:
+        return ""
     return "see that client id, secret or certificate, and tenant belong together, and that the secret has not expired"
 
 

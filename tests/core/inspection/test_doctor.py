@@ -1,5 +1,6 @@
 """Each line of the doctor, when all is well and when it is not."""
 
+import ssl
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -109,6 +110,17 @@ def test_a_wrong_secret_ends_the_questions_to_the_source(copy: Copy) -> None:
 
     assert list(found) == ["login", "database"]
     assert (found["login"].status, "expired" in found["login"].remedy) == (Status.FAILED, True)
+
+
+def test_a_certificate_that_is_not_trusted_has_nothing_to_do_with_the_secret(copy: Copy) -> None:
+    def handle(_request: httpx.Request) -> httpx.Response:
+        msg = "certificate verify failed"
+        raise httpx.ConnectError(msg) from ssl.SSLCertVerificationError(msg)
+
+    check = examine(copy, lambda config: Client(config, transport=httpx.MockTransport(handle), pace=IMPATIENT))["login"]
+
+    assert (check.status, check.remedy) == (Status.FAILED, "")
+    assert "is not trusted; set DATAVERSE_CA_FILE" in check.text
 
 
 def test_a_missing_application_user_has_its_own_remedy(copy: Copy) -> None:

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--database", metavar="BLOCK", default="", help="Dataverse Sync Database block; else the settings"
     )
-    parser.add_argument("--entities", nargs="+", metavar="NAME", default=(), help="logical names; else all")
+    parser.add_argument("--entities", nargs="+", metavar="NAME", default=(), help="only these of the tables")
     parser.add_argument("--entities-file", metavar="FILE", default="", help="JSON file that names the tables to copy")
     parser.add_argument("--verify-references", action="store_true", help="check every reference afterwards")
     parser.add_argument("--reconcile", action="store_true", help="compare every key and version, repair what differs")

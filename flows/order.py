@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 
 from flows.blocks import DataverseCredentials, SyncDatabase
 from igh_sync_core.config import Config
-from igh_sync_core.config.entities import EntityConfig, load_entity_configs
+from igh_sync_core.config.entities import EntityConfig, find_named, load_entity_configs
 from igh_sync_core.config.faults import Faults
 from igh_sync_core.config.settings import read_config
 from igh_sync_core.errors import ConfigError
@@ -28,7 +28,7 @@ class Order:
         run_id: Token of the run's lock.
         credentials: Name of a ``DataverseCredentials`` block; "" for the environment's settings.
         database: Name of a ``SyncDatabase`` block; "" for the environment's settings.
-        entities: Logical names of the tables to copy; none for all of the file.
+        entities: Logical names or entity sets of the tables to copy; none for all of the file.
         entities_file: Path of a JSON file that names the tables; "" for the package's own selection.
         verify_references: Whether every reference is checked at the end.
         reference_tolerance: Dangling references up to which the run still counts as successful.
@@ -77,11 +77,12 @@ class Order:
             ConfigError: The file is unusable, or lacks one of the tables named.
         """
         known = load_entity_configs(self.entities_file or None)
-        if unknown := sorted(set(self.entities) - {entity.name for entity in known}):
+        found, unknown = find_named(known, self.entities)
+        if unknown:
             where = self.entities_file or "the package's own entities file"
             remedy = f"give logical names such as {known[0].name}, or nothing for all"
             raise ConfigError([f"entities: not in {where}: {', '.join(unknown)}; {remedy}"])
-        return [entity for entity in known if entity.name in self.entities or not self.entities]
+        return found
 
     def load_entity(self, name: str) -> EntityConfig:
         """One of the tables to copy."""

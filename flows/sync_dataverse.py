@@ -65,7 +65,7 @@ def _sync_dataverse(  # noqa: PLR0913 - the form that starts a run has one field
     Args:
         credentials: Name of a Dataverse Credentials block; empty for the settings of the worker's environment.
         database: Name of a Dataverse Sync Database block; empty for the settings of the worker's environment.
-        entities: Logical names of the tables to copy, such as vin_candidate; empty for all.
+        entities: Logical names or entity sets of the tables to copy, such as vin_candidate; empty for all.
         entities_file: Path of a JSON file that names the tables to copy; empty for the package's own selection.
         verify_references: Check afterwards that every lookup finds its record.
         reference_tolerance: Dangling references up to which the run still succeeds.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, TextIO
 
 from igh_sync_core.config import Config
-from igh_sync_core.config.entities import EntityConfig, load_entity_configs, load_optionsets_config
+from igh_sync_core.config.entities import EntityConfig, find_named, load_entity_configs, load_optionsets_config
 from igh_sync_core.config.faults import Faults
 from igh_sync_core.config.settings import Faulty, read_config
 from igh_sync_core.errors import ConfigError, Interrupted, SyncError
@@ -122,17 +122,11 @@ def only(selection: Sequence[EntityConfig], names: Sequence[str] | None) -> list
     Raises:
         ConfigError: A name is in none of them.
     """
-    if not names:
-        return list(selection)
-    known = {name for entity in selection for name in (entity.name, entity.api_name)}
-    faults = [
-        f"--entities: {name!r} is not in the entities file; it has {_some(selection)}"
-        for name in names
-        if name not in known
-    ]
-    if faults:
-        raise ConfigError(faults)
-    return [entity for entity in selection if entity.name in names or entity.api_name in names]
+    found, unknown = find_named(selection, names or ())
+    if unknown:
+        it_has = f"is not in the entities file; it has {_some(selection)}"
+        raise ConfigError([f"--entities: {name!r} {it_has}" for name in unknown])
+    return found
 
 
 def _some(entities: Sequence[EntityConfig]) -> str:

@@ -7,7 +7,7 @@ The package brings a default selection, ``entities.json``; the format is the one
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -72,6 +72,21 @@ def load_entity_configs(path: str | None = None) -> list[EntityConfig]:
     if faults:
         raise ConfigError(faults)
     return [EntityConfig(**entry) for entry in entries]
+
+
+def find_named(entities: Sequence[EntityConfig], names: Collection[str]) -> tuple[list[EntityConfig], list[str]]:
+    """Some of the entities.
+
+    Args:
+        entities: As configured.
+        names: Logical names or entity sets; none for all.
+
+    Returns:
+        Those named, in the order they are configured, and the names that are of none of them, in the order given.
+    """
+    known = {name for entity in entities for name in (entity.name, entity.api_name)}
+    found = [entity for entity in entities if not names or entity.name in names or entity.api_name in names]
+    return found, [name for name in names if name not in known]
 
 
 def load_entities(path: str | None = None) -> list[dict[str, Any]]:

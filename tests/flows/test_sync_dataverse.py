@@ -131,6 +131,13 @@ def test_a_second_run_adds_only_what_changed(dataverse: Server) -> None:
     ]
 
 
+def test_tables_are_named_by_logical_name_or_entity_set(dataverse: Server) -> None:
+    assert dataverse.api_url
+    report = run(entities=["vin_diseases", "vin_region"]).result()
+
+    assert [one.entity for one in report.entities] == ["vin_disease", "vin_region"]
+
+
 def test_names_say_what_ran_and_when(dataverse: Server) -> None:
     assert dataverse.api_url
     state = run(entities=FEW)

@@ -107,7 +107,7 @@ def _mark(conn: Connection, table: RelatedTable) -> None:
     state.state, state.run_id = "in_progress", table.run.run_id
     if state.strategy != Strategy.RELATED:
         state.strategy = Strategy.RELATED
-        state.delta_link = state.delta_link_time = state.next_link = state.read_kind = state.last_timestamp = None
+        state.delta_link = state.delta_link_time = state.next_link = state.last_timestamp = None
         state.overlap_due = False
     digest = strategy.digest(table.spec)
     if state.fresh_columns or state.columns_digest not in (None, digest):
@@ -135,7 +135,7 @@ def _want_everything(stage: Stage) -> None:
         closure.want_all_stored(stage.conn, stage.table.tables)
         closure.ask_missing_again(stage.conn, stage.table.spec)
         state.last_timestamp = stage.table.run.organisation.server_time
-        state.next_link = state.read_kind = None
+        _abandon(stage, state)
 
 
 def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> None:
@@ -164,12 +164,19 @@ def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> Non
 
 def _start(stage: Stage, state: SyncState, feed: Feed, fetched: Fetched) -> None:
     state.read_started, state.read_latest = stage.table.server_time(fetched), None
-    state.next_link = state.read_kind = None
+    _abandon(stage, state)
     if feed.kind is FeedKind.KEYS:
         state.read_kind = ReadKind.SNAPSHOT
         if not feed.keeps_link:
             state.delta_link = state.delta_link_time = None
         checkpoint.forget_seen(stage.conn, stage.table.spec)
+
+
+def _abandon(stage: Stage, state: SyncState) -> None:
+    """What an unfinished complete read has met counts no more."""
+    if state.read_kind is not None:
+        checkpoint.forget_seen(stage.conn, stage.table.spec)
+    state.next_link = state.read_kind = None
 
 
 def _take_link(stage: Stage, state: SyncState, feed: Feed, fetched: Fetched, *, is_long: bool) -> None:

@@ -143,3 +143,15 @@ def test_keys_are_looked_at_once_where_nothing_is_stored(copy: Copy) -> None:
     second = next(one for one in copy.sync(page_size=2).entities if one.entity == "contact")
 
     assert second.requests == 4, "the link refused, and three pages of keys"
+
+
+def test_nothing_is_left_of_an_unfinished_read_once_tracking_is_off(copy: Copy) -> None:
+    copy.organisation.expire_delta_tokens("account")
+    copy.sandbox.faults.add(Fault(kind="status", match="/accounts?$select", times=99, skip=2))
+    assert copy.sync(page_size=1).failed_entities
+    copy.sandbox.faults.clear()
+    assert copy.rows_of("SELECT key FROM _sync_seen")
+    copy.organisation.set_change_tracking("account", on=False)
+    accounts(copy)
+
+    assert copy.rows_of("SELECT key FROM _sync_seen") == []

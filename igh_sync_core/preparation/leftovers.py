@@ -1,7 +1,8 @@
 """What the known faults of the program before this one left behind in an adopted file: found and told, always.
 
 Repaired only by a reconcile run, and even then nothing is dropped or deleted (law 11): versions and rows of options
-are closed. Option tables made from numbers are told and left alone.
+are closed. Option tables made from numbers are told and left alone. Codes that are missing beside the rows are added
+at once, see ``occurring``, or by a reconcile run to a table that counts as clean.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,8 @@ from sqlmodel import Field
 from igh_sync_core.history import duplicates
 from igh_sync_core.metadata.options import UNKNOWN_LANGUAGE
 from igh_sync_core.model import TableSpec
+from igh_sync_core.preparation import occurring
+from igh_sync_core.preparation.occurring import Told
 from igh_sync_core.schema import shapes
 from igh_sync_core.schema.optionsets import optionset_name
 from igh_sync_core.schema.tables import EntityTables, entity_tables, identifier
@@ -54,7 +57,9 @@ _LABELS = OptionSetLabel.metadata.tables["_optionset"]
 ADOPTIONS: Table = SyncAdoption.metadata.tables["_sync_adoption"]
 
 
-def report(conn: Connection, specs: Sequence[TableSpec], *, repair: bool, now: datetime) -> tuple[str, ...]:
+def report(
+    conn: Connection, specs: Sequence[TableSpec], *, repair: bool, now: datetime, language: int
+) -> tuple[str, ...]:
     """Look for leftovers in the adopted tables among *specs*, and repair them where told to.
 
     Args:
@@ -62,6 +67,7 @@ def report(conn: Connection, specs: Sequence[TableSpec], *, repair: bool, now: d
         specs: Entities that metadata knows.
         repair: Whether this is a reconcile run.
         now: Date of what has no better one.
+        language: LCID of labels.
 
     Returns:
         One line for people per kind of leftover and table; empty for files that were never adopted.
@@ -75,6 +81,8 @@ def report(conn: Connection, specs: Sequence[TableSpec], *, repair: bool, now: d
     for spec in mine:
         if not adopted[identifier(spec.entity_set)]:
             notes += _examine(conn, entity_tables(spec), present, repair=repair, now=now)
+    if repair or not all(adopted.values()):  # or every run would ask whether anything is left to do
+        notes += occurring.add(conn, mine, present, Told(now, language))
     return (*notes, *_stale_options(conn, mine, present))
 
 
@@ -93,9 +101,9 @@ def index_open(conn: Connection, tables: EntityTables) -> bool:
 def _examine(
     conn: Connection, tables: EntityTables, present: set[str], *, repair: bool, now: datetime
 ) -> Iterator[str]:
-    """The faults of one table; it counts as clean from the first look that finds none."""
+    """The faults of one table; it counts as clean from the first look that finds none, and can see to its codes."""
     table = str(tables.main.name)
-    is_clean = True
+    is_clean = occurring.is_whole(conn, tables.spec, present)
     for note, is_left in (
         *_doubled(conn, tables, repair=repair),
         *_left_open(conn, tables, present, repair=repair, now=now),

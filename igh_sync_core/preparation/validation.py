@@ -62,7 +62,8 @@ def prepare(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> Prepara
         verdict, adopted = _fit(conn, run, entities, known)
         checkpoint.end_killed(conn, run_id=run.run_id, now=now)
         drift.keep(conn, verdict)
-        left = leftovers.report(conn, _specs(known), repair=run.reconcile, now=now)
+        language = run.organisation.language
+        left = leftovers.report(conn, _specs(known), repair=run.reconcile, now=now, language=language)
     _tell(verdict)
     return Preparation(verdict, (*known.notes, *adopted, *left), requests)
 

@@ -80,7 +80,9 @@ def plan_table(outlook: Outlook) -> RenderableType:
         Column("requests", requests, is_number=True, gives_way=3),
         Column("statements", statements, is_number=True, gives_way=5),
     )
-    return Group(Sheet(columns, [Row(_plan_cells(one)) for one in outlook.entities]), *_whys(outlook))
+    sheet = Sheet(columns, [Row(_plan_cells(one)) for one in outlook.entities])
+    before = f"before the tables: {outlook.requests} requests, for the environment and its metadata"
+    return Group(sheet, Text(before), *_whys(outlook))
 
 
 def _plan_cells(one: Forecast) -> Sequence[str]:
@@ -116,7 +118,7 @@ def _plan_totals(outlook: Outlook) -> tuple[str, str, str]:
     """Rows between bounds, requests and statements of the whole run, those of no entity included."""
     least = sum(one.rows or 0 for one in outlook.entities)
     most = sum(one.rows_at_most or one.rows or 0 for one in outlook.entities)
-    requests = sum(one.requests or 0 for one in outlook.entities)
+    requests = outlook.requests + sum(one.requests or 0 for one in outlook.entities)
     is_whole = all(one.is_whole for one in outlook.entities if one.strategy)
     statements = len(outlook.ddl) + sum(len(one.ddl) for one in outlook.entities)
     rows = str(least) if least == most else f"{least}-{most}"

@@ -49,6 +49,7 @@ class _Look:
         known: What metadata says.
         stored: What the database holds.
         takeovers: Tables of that program.
+        requests: What a run would have asked until here; without rights to read definitions, whether there are now.
     """
 
     conn: Connection
@@ -56,6 +57,7 @@ class _Look:
     known: Catalog
     stored: Stored
     takeovers: Sequence[Takeover]
+    requests: int
 
     @property
     def filled(self) -> Stored:
@@ -125,7 +127,7 @@ def plan(
         ]
         own = oracle.spell(_control_statements(look))
     notes = (*adoption.tell(look.takeovers, "would be taken over"), *look.known.notes, *notes)
-    return Outlook(entities=tuple(forecasts), verdict=verdict, notes=notes, ddl=own)
+    return Outlook(entities=tuple(forecasts), verdict=verdict, notes=notes, ddl=own, requests=look.requests)
 
 
 def _oracle(client: Client, look: _Look, entities: Sequence[EntityConfig], sound: Sequence[TableSpec]) -> Oracle:
@@ -172,12 +174,14 @@ def _look(client: Client, entities: Sequence[EntityConfig], hints: Hints) -> Ite
         has_control = set(CONTROL.tables) <= set(inspect(conn).get_table_names())
         version = version_of(organisation.metadata_version, hints)
         known = catalog.kept(conn, names, version) if has_control else None
+        requests = int(known.is_without_definitions) if known else 0
         if known is None:
             is_postgres = client.config.get_db_type() == "postgresql"
-            known, _requests = discovery.fetch(client, names, with_lengths=is_postgres, hints=hints)
+            known, requests = discovery.fetch(client, names, with_lengths=is_postgres, hints=hints)
         specs = [entry.spec for entry in known.entries.values() if entry.spec]
         takeovers = adoption.find(conn, specs, entities)
-        yield _Look(conn, organisation, known, shapes.read(conn, specs), takeovers)
+        stored = shapes.read(conn, specs)
+        yield _Look(conn, organisation, known, stored, takeovers, organisation.requests + requests)
 
 
 @contextlib.contextmanager

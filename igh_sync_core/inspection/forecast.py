@@ -49,12 +49,14 @@ class Outlook(Struct, frozen=True, kw_only=True):
         verdict: How the stored tables fit.
         notes: What could not be read and what would be done without it; whether a file would be taken over.
         ddl: Statements for the tables that belong to no entity, executed before all others.
+        requests: Those before any table is read: for the environment itself, and for metadata where it has moved.
     """
 
     entities: tuple[Forecast, ...]
     verdict: Verdict
     notes: tuple[str, ...] = ()
     ddl: tuple[str, ...] = ()
+    requests: int = 0
 
     @property
     def passed(self) -> bool:
@@ -68,4 +70,5 @@ class Outlook(Struct, frozen=True, kw_only=True):
             "verdict": self.verdict.as_dict(),
             "notes": list(self.notes),
             "ddl": list(self.ddl),
+            "requests": self.requests,
         }

@@ -3,6 +3,7 @@
 from io import StringIO
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
 from igh_sync_core.cli.display import plan_table, summary_table
@@ -63,6 +64,13 @@ def test_a_name_wider_than_the_terminal_runs_over(table: RenderableType) -> None
     lines = shown(table, width=20, is_terminal=True)
 
     assert line_of(NAMES[0], lines) == NAMES[0]
+
+
+def test_a_plan_counts_the_requests_that_come_before_the_tables() -> None:
+    lines = shown(plan_table(replace(OUTLOOK, requests=40)), width=200, is_terminal=False)
+
+    assert line_of("total", lines).split() == ["total", "10", "42+", "0"]
+    assert "before the tables: 40 requests, for the environment and its metadata" in lines
 
 
 def test_what_matters_least_goes_first() -> None:

@@ -23,7 +23,7 @@ from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.inspection import dry_run
 from igh_sync_core.inspection.explanation import explain_record
 from igh_sync_core.inspection.forecast import Forecast, Outlook
-from igh_sync_core.sandbox import Organisation, health_organisation
+from igh_sync_core.sandbox import Fault, Organisation, health_organisation
 from igh_sync_core.store.database import Database
 
 TRACKED, UNTRACKED, WHOLE = "vin_disease", "vin_rdpriority", "vin_clinicalusestatus"
@@ -73,13 +73,25 @@ def test_what_is_foretold_is_what_happens(copy: Copy, page_size: int) -> None:
     copy.selection = entities(TRACKED, UNTRACKED, WHOLE, "vin_vin_candidate_account", "vin_candidate")
     copy.organisation.clock.advance(2 * 365 * 86_400)  # past the last change, so that the overlap brings nothing
     for _run in range(2):
-        foretold = {one.entity: one for one in plan(copy, page_size=page_size).entities}
+        outlook = plan(copy, page_size=page_size)
+        foretold = {one.entity: one for one in outlook.entities}
         report = copy.sync(page_size=page_size)
+        assert outlook.requests == report.requests - sum(done.requests for done in report.entities) > 0
         for done in report.entities:
             told = foretold[done.entity]
             assert (told.strategy, told.requests) == (done.strategy, done.requests)
             assert told.rows in (None, done.added or done.unchanged)
             assert told.is_whole is (told.rows is not None)
+
+
+def test_the_question_for_definitions_that_may_not_be_read_is_foretold(copy: Copy) -> None:
+    copy.selection = entities(TRACKED)
+    copy.sandbox.faults.add(Fault(kind="status", status=403, match="Definitions", times=1_000))
+    copy.sync()
+    outlook = plan(copy)
+    report = copy.sync()
+
+    assert outlook.requests == report.requests - report.entities[0].requests == 2
 
 
 def test_a_read_in_ranges_is_foretold(copy: Copy) -> None:

@@ -95,10 +95,15 @@ def given(
     config = _settings(faults, lambda: read(arguments.env_file), named.get("db_type"))
     if config is not None:
         faults.add(find_fault(config))
-    selection = faults.of(lambda: only(entities(arguments), named.get("entities")))
+    every = faults.of(lambda: entities(arguments))
+    selection = faults.of(lambda: only(every, named.get("entities"))) if every else None
     hints = faults.of(lambda: load_optionsets_config(named.get("optionsets_config")))
-    if faults.found or config is None or selection is None or hints is None:
+    if faults.found or config is None or every is None or selection is None or hints is None:
         raise ConfigError(faults.found)
+    _, unknown = find_named(every, hints)
+    for name in unknown:
+        told = f"{name!r} is not in the entities file, so it is ignored"
+        sys.stderr.write(f"warning: {named['optionsets_config']}: {told}\n")
     return Given(config, selection, hints)
 
 

@@ -355,6 +355,17 @@ class TestGenerateOptionsetConfig:
         assert not (shell.folder / "nowhere.db").exists()
 
 
+def test_an_option_set_file_that_names_an_unknown_table_is_told(shell: Shell) -> None:
+    hints = {name: ["statuscode"] for name in ("vin_region", "vin_diseases", "vin_regoin")}
+    (shell.folder / "hints.json").write_text(json.dumps(hints))
+
+    done = shell.sync("--json", "--optionsets-config", "hints.json", *names_of("vin_region"))
+
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert (done.returncode, json.loads(done.stdout)["success"]) == (0, True)
+    assert warnings == ["warning: hints.json: 'vin_regoin' is not in the entities file, so it is ignored"]
+
+
 class TestOutput:
     def test_what_its_encoding_lacks_is_spelled(self, shell: Shell, server: Server) -> None:
         account = server.organisation.keys("account")[0]

@@ -22,6 +22,7 @@ LEAST_ROWS, MOST_ROWS = 100, 10_000_000
 
 def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when all went well, 1 with one line on the error stream when not, 130 interrupted."""
+    common.spell_what_encodings_lack()
     console = Console(soft_wrap=True)
     try:
         options = vars(_parser().parse_args(arguments))

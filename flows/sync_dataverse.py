@@ -127,7 +127,9 @@ def _run(order: Order) -> RunReport:
 def _held(order: Order, config: Config) -> Iterator[Run]:
     """Hold the database for the whole run, once the login is proven; tasks of this process share what is opened."""
     with shared_client(config, pace=request_pace) as client, shared_database(config) as database:
-        run = Run(order.run_id, client, database, tasks.authenticate.submit(order).result())
+        with client.interruptible():
+            organisation = tasks.authenticate.submit(order).result()
+        run = Run(order.run_id, client, database, organisation)
         with workflow.held(run), client.interruptible():
             yield run
 

@@ -73,15 +73,23 @@ async def run_sync(
 
 
 async def _ended_with_us(work: asyncio.Future[T], interruption: Interruption) -> T:
-    """What *work* gives; where this is cancelled, so is it, and is waited for: it holds the database until its end."""
+    """What *work* gives; where this is cancelled, so is it, and is waited for: it holds the database until its end.
+
+    Who cancels a second time does not wait.
+    """
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
+        work.add_done_callback(_note_failure)
         interruption.set()
         await asyncio.wait([work])
-        if not work.cancelled():
-            work.exception()  # taken note of, or the loop would complain that nobody did
         raise
+
+
+def _note_failure(work: asyncio.Future[Any]) -> None:
+    """Take note of how it ended, or the loop would complain that nobody did."""
+    if not work.cancelled():
+        work.exception()
 
 
 def run_sync_workflow(

@@ -173,11 +173,15 @@ def output() -> TextIO:
     return sys.stdout
 
 
+def spell_what_encodings_lack() -> None:
+    """Let signs that the output's encoding lacks be spelled, as on the error stream; Python would fail on them."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def run_command(command: Callable[[], int]) -> int:
     """Run a command; expected failures become a line each on the error stream, and exit status 1."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        # Signs that its encoding lacks are spelled, as on the error stream, where Python would fail on them.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    spell_what_encodings_lack()
     try:
         return command()
     except ConfigError as exc:

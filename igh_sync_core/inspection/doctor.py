@@ -150,6 +150,7 @@ class _Visit:
     """Questions asked once the login has succeeded."""
 
     def __init__(self, client: Client, user: str) -> None:
+        self._client = client
         self._channel = client.channel("doctor")
         self._root = client.config.api_root
         self._user = user
@@ -161,7 +162,7 @@ class _Visit:
         if held is None:
             text = "the roles of the application user cannot be read, so nobody knows whether records are hidden"
             yield Check("read depth", Status.WARNING, text, _READ_EVERYTHING)
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="doctor") as pool:
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="doctor") as pool, self._client.interruptible():
             for found in pool.map(lambda entity: list(self._entity(entity, held)), entities):
                 yield from found
 

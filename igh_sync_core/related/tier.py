@@ -110,11 +110,9 @@ def _begin_one(conn: Connection, table: RelatedTable, relations: Sequence[Relati
 def _each(run: Run, tables: Iterable[RelatedTable], work: Callable[[RelatedTable], None]) -> None:
     """Do one step for several tables at once; one that fails is left out of all further steps (law 9)."""
     well = [table for table in tables if table.error is None]
-    with ThreadPoolExecutor(TABLES_AT_ONCE, thread_name_prefix="related") as pool:
-        under_way = [pool.submit(copy_context().run, _guarded, table, work) for table in well]
-        with run.client.interruptible():
-            for future in under_way:
-                future.result()
+    with ThreadPoolExecutor(TABLES_AT_ONCE, thread_name_prefix="related") as pool, run.client.interruptible():
+        for future in [pool.submit(copy_context().run, _guarded, table, work) for table in well]:
+            future.result()
 
 
 def _guarded(table: RelatedTable, work: Callable[[RelatedTable], None]) -> None:

@@ -32,6 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _SECOND = timedelta(seconds=1)
+_LAST = datetime.max.replace(tzinfo=UTC)
 TEXT_FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -72,10 +73,11 @@ def given_instant(value: Any) -> datetime | None:  # noqa: ANN401
 
 
 def second_after(value: Any) -> Any:  # noqa: ANN401
-    """A stored time plus one second, as the driver gives and takes it."""
-    if isinstance(value, datetime):
-        return value + _SECOND
-    return stored_instant(parse_instant(value) + _SECOND, "sqlite")
+    """A stored time plus one second, as the driver gives and takes it; after the last second of all there is none."""
+    time = value if isinstance(value, datetime) else parse_instant(value)
+    if time > _LAST - _SECOND:
+        return value
+    return time + _SECOND if isinstance(value, datetime) else stored_instant(time + _SECOND, "sqlite")
 
 
 def parse_instant(text: str) -> datetime:

@@ -27,8 +27,13 @@ class _Lease(Generic[T]):
 
 @dataclass
 class _Shared(Generic[T]):
-    """What is open, by settings."""
+    """What is open, by settings.
 
+    Attributes:
+        is_usable: Whether what is open may be joined; what may not is left to those who have it.
+    """
+
+    is_usable: Callable[[T], bool]
     leases: dict[Config, _Lease[T]] = field(default_factory=dict)
     guard: Lock = field(default_factory=Lock)
 
@@ -37,7 +42,7 @@ class _Shared(Generic[T]):
         """Join what is open for *config*, or open it; the last one to leave closes it."""
         with self.guard:
             lease = self.leases.get(config)
-            if lease is None:
+            if lease is None or not self.is_usable(lease.thing):
                 closing = ExitStack()
                 lease = self.leases[config] = _Lease(closing.enter_context(open_one()), closing)
             lease.holders += 1
@@ -47,14 +52,14 @@ class _Shared(Generic[T]):
             with self.guard:
                 lease.holders -= 1
                 is_last = not lease.holders
-                if is_last:
+                if is_last and self.leases.get(config) is lease:
                     del self.leases[config]
             if is_last:
                 lease.closing.close()
 
 
-_clients: _Shared[Client] = _Shared()
-_databases: _Shared[Database] = _Shared()
+_clients: _Shared[Client] = _Shared(lambda client: not client.is_interrupted)
+_databases: _Shared[Database] = _Shared(lambda _: True)
 
 
 def shared_client(config: Config, *, pace: Callable[[], Pace] = Pace) -> AbstractContextManager[Client]:

@@ -58,8 +58,8 @@ def sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[
     pool = ThreadPoolExecutor(options.concurrency, thread_name_prefix="sync")
     try:
         # Each thread works in a copy of the caller's context, so that its log records belong to the caller's run.
-        futures = [pool.submit(copy_context().run, one, entity) for entity in tier]
         with run.client.interruptible():
+            futures = [pool.submit(copy_context().run, one, entity) for entity in tier]
             reports = [future.result() for future in futures]
     finally:
         pool.shutdown(cancel_futures=True)

@@ -92,6 +92,11 @@ class Client:
         """Close all connections; channels are of no use afterwards."""
         self._sender.close()
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether all its waits have been ended: it is of no more use."""
+        return self._interruption.is_set
+
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """While inside, what ends this thread (Ctrl-C, a termination) ends the waits of all others, to be joined soon.

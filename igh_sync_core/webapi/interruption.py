@@ -12,6 +12,11 @@ class Interruption:
         self._events: WeakSet[Event] = WeakSet()
         self._is_set = False
 
+    @property
+    def is_set(self) -> bool:
+        """Whether it was set, once and for all."""
+        return self._is_set
+
     def event(self) -> Event:
         """An event that is set with this; its owner may set it earlier, for itself alone."""
         event = Event()

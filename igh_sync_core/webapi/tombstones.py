@@ -37,7 +37,11 @@ def split_page(page: Page, key: str) -> tuple[Sequence[Raw], list[str]]:
     records: list[Raw] = []
     deleted: dict[str, None] = {}
     for raw in page.value:
-        entry = _ENTRY.decode(raw)
+        try:
+            entry = _ENTRY.decode(raw)
+        except msgspec.DecodeError:  # whoever reads the record names it
+            records.append(raw)
+            continue
         if entry.context.endswith("$deletedEntity"):
             deleted[str(entry.id).lower()] = None
             continue

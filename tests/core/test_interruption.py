@@ -1,6 +1,7 @@
 """A run that is ended from outside ends soon, gives the database back, and the next one completes it."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -63,6 +64,13 @@ def states(path: Path) -> dict[str, str]:
 def until_something_is_complete(path: Path) -> None:
     deadline = time.monotonic() + 60
     while not (path.exists() and ask(path, LOG_EXISTS) and completed(path)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def until_given_back(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while ask(path, "SELECT count(*) FROM _sync_lock") != [(0,)]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -143,6 +151,31 @@ def test_each_thing_is_said_once_and_no_thread_stays(config: Config, server: Ser
     assert heard
     assert len(heard) == len(set(heard))
     assert not [one for one in threading.enumerate() if one.name.startswith(("sync", "related", "next-page", "ids"))]
+
+
+def test_who_cancels_twice_does_not_wait_and_hears_no_complaint_later(
+    config: Config, server: Server, path: Path
+) -> None:
+    complaints: list[object] = []
+
+    async def very_impatient() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, about: complaints.append(about))
+        work = asyncio.ensure_future(run_sync(config, ENTITIES))
+        await asyncio.to_thread(until_something_is_complete, path)
+        server.sandbox.latency_s = 2 * LATENCY_S
+        await asyncio.sleep(0.3)
+        for _ in range(2):
+            work.cancel()
+            await asyncio.sleep(0.05)
+        assert work.cancelled()
+        assert ask(path, "SELECT count(*) FROM _sync_lock") == [(1,)]
+        await asyncio.to_thread(until_given_back, path)
+        await asyncio.sleep(0.2)
+
+    asyncio.run(very_impatient())
+    gc.collect()
+
+    assert complaints == []
 
 
 def test_the_command_ends_in_the_midst_of_a_tier(server: Server, path: Path) -> None:

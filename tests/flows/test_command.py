@@ -1,5 +1,7 @@
 """What the command refuses: one line each, exit status 1, and nothing left behind."""
 
+import io
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ from rich.console import Console
 
 from flows.command import LEAST_ROWS, main
 from flows.demonstration import ENTITY, demonstrate
+from flows.outcome import SyncFailed
 from flows.sync_dataverse import sync_dataverse
-from igh_sync_core.report import RunReport
+from igh_sync_core.report import EntityReport, RunReport
 from igh_sync_core.sandbox import Server, health_organisation
 
 
@@ -40,6 +43,20 @@ def test_wrong_arguments_are_one_line(
 ) -> None:
     assert words in refused(*arguments, capsys=capsys)
     assert dataverse.sandbox.log == []
+
+
+def test_what_the_encoding_of_the_output_lacks_is_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii"))
+    failed = EntityReport(entity="account", table="accounts", status="failed", error="Zugriff verweigert: f\u00fcr")
+
+    def fail(**_options: object) -> None:
+        msg = "account failed"
+        raise SyncFailed(msg, RunReport(run_id="one", entities=(failed,)))
+
+    assert main(fail, []) == 1
+    sys.stdout.flush()
+    assert rb"Zugriff verweigert: f\xfcr" in output.getvalue()
 
 
 def test_a_demonstration_that_cannot_begin_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

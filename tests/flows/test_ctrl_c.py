@@ -5,14 +5,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from prefect_processes import ROOT
 
 from igh_sync_core.errors import Interrupted
-from igh_sync_core.sandbox import Server
+from igh_sync_core.sandbox import Fault, Server
 
 pytestmark = pytest.mark.e2e
 
@@ -21,24 +23,16 @@ def test_it_ends_soon_and_gives_the_database_back_though_its_temporary_server_he
     dataverse: Server, tmp_path: Path
 ) -> None:
     dataverse.sandbox.latency_s = 0.3
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment = kept | {"PREFECT_HOME": str(tmp_path / "home"), "DO_NOT_TRACK": "1", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "flows.sync_dataverse"]
-    with subprocess.Popen(  # noqa: S603 - ours
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
-    ) as process:
-        try:
-            assert process.stdout
-            seen = []
-            for line in process.stdout:
-                seen.append(line)
-                if " added, " in line:
-                    break
-            os.killpg(process.pid, signal.SIGINT)
-            seen += process.stdout
-            assert process.wait(30) == 130, "".join(seen)
-        finally:
-            process.kill()
+    with started(tmp_path) as process:
+        assert process.stdout
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if " added, " in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        seen += process.stdout
+        assert process.wait(30) == 130, "".join(seen)
 
     text = "".join(seen)
     assert str(Interrupted()) in text
@@ -49,6 +43,38 @@ def test_it_ends_soon_and_gives_the_database_back_though_its_temporary_server_he
         assert conn.execute("SELECT count(*) FROM _sync_lock").fetchone() == (0,)
         [(begun,)] = conn.execute("SELECT count(*) FROM _sync_log").fetchall()
     assert begun < 26
+
+
+def test_it_ends_soon_though_the_source_wants_rest_at_the_login(dataverse: Server, tmp_path: Path) -> None:
+    dataverse.sandbox.faults.add(Fault(kind="status", match="WhoAmI", times=50, retry_after_s=200))
+    with started(tmp_path) as process:
+        deadline = time.monotonic() + 60
+        while not any(entry.status == 503 for entry in dataverse.sandbox.log):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        text, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 130, text
+    assert str(Interrupted()) in text
+    assert "Traceback" not in text
+    assert process_group_is_gone(process.pid)
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The flow's command in a process group of its own, without a Prefect server."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment = kept | {"PREFECT_HOME": str(folder / "home"), "DO_NOT_TRACK": "1", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "flows.sync_dataverse"]
+    with subprocess.Popen(  # noqa: S603 - ours
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def process_group_is_gone(group: int) -> bool:

@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from igh_sync_core.report import Counts
 from igh_sync_core.store.database import Database
+from igh_sync_core.store.dialect import second_after
 
 
 @pytest.fixture
@@ -86,6 +87,13 @@ def test_a_modifiedon_at_the_end_of_time_leaves_room_for_what_follows(load: Load
         assert start < end == following
     assert last[0] < last[1]
     assert {str(version[0])[:10] for version in load.versions("modifiedon")} == {"9999-12-31", "2024-05-01"}
+
+
+@pytest.mark.parametrize("last", ["9999-12-31T23:59:59Z", END_OF_TIME, END_OF_TIME.replace(microsecond=999_999)])
+def test_after_the_last_second_of_all_there_is_none(last: str | datetime) -> None:
+    """Files of the earlier program may begin a version there; their table must not fail for ever."""
+    assert second_after(last) == last
+    assert second_after("9999-12-31T23:59:58Z") == "9999-12-31T23:59:59Z"
 
 
 def test_a_decimal_that_changes_in_its_last_digit_is_another_without_a_new_modifiedon(load: Loader) -> None:

@@ -35,6 +35,18 @@ def test_holders_at_one_time_share_a_client_and_later_ones_get_a_fresh_one() -> 
         assert fresh is not first
 
 
+def test_a_client_whose_run_was_interrupted_is_left_to_those_who_have_it() -> None:
+    config = config_for("https://one.crm.dynamics.com")
+    with shared_client(config) as first:
+        with pytest.raises(KeyboardInterrupt), first.interruptible():
+            raise KeyboardInterrupt
+        with shared_client(config) as second, shared_client(config) as third:
+            assert second is third is not first
+
+    with shared_client(config) as fourth:
+        assert fourth not in {first, second}
+
+
 def test_only_who_opens_the_client_asks_for_its_pace() -> None:
     asked: list[str] = []
 

@@ -46,7 +46,7 @@ def test_it_ends_soon_and_gives_the_database_back_though_its_temporary_server_he
 
 
 def test_it_ends_soon_though_the_source_wants_rest_at_the_login(dataverse: Server, tmp_path: Path) -> None:
-    dataverse.sandbox.faults.add(Fault(kind="status", match="WhoAmI", times=50, retry_after_s=200))
+    dataverse.sandbox.faults.add(Fault(kind="status", match="organizations", times=50, retry_after_s=200))
     with started(tmp_path) as process:
         deadline = time.monotonic() + 60
         while not any(entry.status == 503 for entry in dataverse.sandbox.log):

@@ -71,12 +71,18 @@ class _User(Struct, rename="pascal"):
     user_id: str
 
 
+_USER = msgspec.json.Decoder(_User)
+
+
 class _Table(Struct, rename="pascal"):
     entity_set_name: str | None = None
     primary_id_attribute: str | None = None
     change_tracking_enabled: bool | None = None
     is_intersect: bool | None = None
     privileges: tuple[Privilege, ...] = ()
+
+
+_TABLE = msgspec.json.Decoder(_Table)
 
 
 _SELECTS = (
@@ -115,7 +121,7 @@ def _source(client: Client, entities: Sequence[EntityConfig]) -> Iterator[Check]
         yield Check("login", Status.FAILED, str(exc), _SERVER_FAILS if _is_servers_fault(exc) else address)
         return
     try:
-        user = msgspec.json.decode(reply.body, type=_User).user_id
+        user = _USER.decode(reply.body).user_id
     except msgspec.DecodeError:
         remedy = "see that DATAVERSE_API_URL leads to the environment itself, not to a proxy or a portal"
         yield Check("login", Status.FAILED, "the address answers with something else than a Dataverse", remedy)
@@ -188,7 +194,7 @@ class _Visit:
         for wanted in _SELECTS:
             try:
                 reply = self._channel.get(f"{self._root}{definition_url(entity.name)}?$select={wanted}")
-                return msgspec.json.decode(reply.body, type=_Table)
+                return _TABLE.decode(reply.body)
             except SourceError as exc:
                 if exc.status == HTTPStatus.NOT_FOUND:
                     return None

@@ -23,6 +23,9 @@ class _Reply(Struct):
     counts: _Counts = field(name="EntityRecordCountCollection")
 
 
+_REPLY = msgspec.json.Decoder(_Reply)
+
+
 def count_records(client: Client, names: Iterable[str]) -> dict[str, int]:
     """Ask for the environment's own counts, at most a day old; they heed neither filters nor permissions.
 
@@ -41,7 +44,7 @@ def count_records(client: Client, names: Iterable[str]) -> dict[str, int]:
     quoted = ",".join(f"'{name}'" for name in names)
     url = f"{client.config.api_root}RetrieveTotalRecordCount(EntityNames=@p1)?@p1=[{quoted}]"
     try:
-        counts = msgspec.json.decode(client.channel("counts").get(url).body, type=_Reply).counts
+        counts = _REPLY.decode(client.channel("counts").get(url).body).counts
     except msgspec.DecodeError as exc:
         message = "the answer to RetrieveTotalRecordCount is not understood"
         raise ProtocolViolation(message, url=client.config.api_root) from exc

@@ -55,6 +55,9 @@ class _Held(Struct, rename="pascal"):
     role_privileges: tuple[Privilege, ...] = ()
 
 
+_HELD = msgspec.json.Decoder(_Held)
+
+
 def ask_held(channel: Channel, api_root: str, user: str) -> dict[str, Privilege] | None:
     """Ask what a user may do, by all its roles together.
 
@@ -68,7 +71,7 @@ def ask_held(channel: Channel, api_root: str, user: str) -> dict[str, Privilege]
     """
     url = f"{api_root}systemusers({user})/Microsoft.Dynamics.CRM.RetrieveUserPrivileges()"
     try:
-        held = msgspec.json.decode(channel.get(url).body, type=_Held).role_privileges
+        held = _HELD.decode(channel.get(url).body).role_privileges
     except (SourceError, msgspec.DecodeError):
         return None
     return {one.privilege_id: one for one in sorted(held, key=lambda one: one.rank)}

@@ -28,6 +28,7 @@ _NUMBER = re.compile(r"[-\u2212(]?\d[\d.,'\u2019\s]*\)?")
 _AMOUNT = re.compile(_NUMBER.pattern + r"\s[^\d\s]+")
 _CODES = re.compile(r"\d+(,\d+)*")
 _CODE_KINDS = (Kind.INT16, Kind.INT32)
+_ANY = msgspec.json.Decoder()
 
 Pair = tuple[Any, str | None]
 
@@ -40,7 +41,7 @@ def detect(spec: TableSpec, records: Iterable[Raw], hinted: Iterable[str]) -> tu
         records: Any number, with annotations.
         hinted: Names that somebody gave by hand; those that cannot be choices are passed over, see ``refused``.
     """
-    samples = [msgspec.json.decode(record) for record in records]
+    samples = [_ANY.decode(record) for record in records]
     named = set(hinted)
     found = []
     for column in spec.columns:

@@ -7,8 +7,8 @@ and the definitions again. What was learnt is kept in ``_sync_metadata``, so tha
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-import msgspec
 from msgspec import Struct
+from msgspec.json import Decoder
 from sqlalchemy import Connection
 
 from igh_sync_core.errors import ConfigError, RequestRejected
@@ -68,6 +68,14 @@ class _WhoAmI(Struct, rename="pascal"):
     organization_id: str = ""
 
 
+_ORGANISATION_ROW = Decoder(_OrganisationRow)
+_WHO_AM_I = Decoder(_WhoAmI)
+_KEPT_ORGANISATION = Decoder(Organisation)
+_KEPT_ENTRY = Decoder(Entry)
+_KEPT_NOTES = Decoder(tuple[str, ...])
+_KEPT_FAULT = Decoder(str)
+
+
 def ask_organisation(channel: Channel, api_root: str) -> Organisation:
     """The one metadata request of a run; it also proves that the token is good.
 
@@ -79,10 +87,10 @@ def ask_organisation(channel: Channel, api_root: str) -> Organisation:
         reply = channel.get(url, prefer=prefer())
     except RequestRejected:
         reply = channel.get(f"{api_root}WhoAmI")
-        identity = msgspec.json.decode(reply.body, type=_WhoAmI).organization_id.lower()
+        identity = _WHO_AM_I.decode(reply.body).organization_id.lower()
         return Organisation("", _server_time(reply.server_date), TOKEN_DAYS, LANGUAGE, channel.requests, identity)
     page = parse_page(reply.body)
-    row = msgspec.json.decode(page.value[0], type=_OrganisationRow) if page.value else _OrganisationRow()
+    row = _ORGANISATION_ROW.decode(page.value[0]) if page.value else _OrganisationRow()
     return Organisation(
         page.metadata_version or "",
         _server_time(reply.server_date),
@@ -105,7 +113,7 @@ def keep_organisation(conn: Connection, organisation: Organisation) -> None:
         ConfigError: The database is the copy of another organisation; nothing of this one is written.
     """
     value = knowledge.named(conn, [_ORGANISATION]).get(_ORGANISATION)
-    before = msgspec.json.decode(value, type=Organisation).identity if value else ""
+    before = _KEPT_ORGANISATION.decode(value).identity if value else ""
     if before and organisation.identity and before != organisation.identity:
         msg = (
             f"this database is the copy of organisation {before}, and DATAVERSE_API_URL leads to organisation "
@@ -117,7 +125,7 @@ def keep_organisation(conn: Connection, organisation: Organisation) -> None:
 
 def kept_organisation(conn: Connection) -> Organisation:
     """The organisation as this run's authentication found it."""
-    return msgspec.json.decode(knowledge.named(conn, [_ORGANISATION])[_ORGANISATION], type=Organisation)
+    return _KEPT_ORGANISATION.decode(knowledge.named(conn, [_ORGANISATION])[_ORGANISATION])
 
 
 def keep(conn: Connection, catalog: Catalog, version: str) -> None:
@@ -137,8 +145,8 @@ def kept(conn: Connection, names: Sequence[LogicalName], version: str) -> Catalo
     values = knowledge.of_version(conn, version)
     if not all(f"{_ENTITY}{name}" in values for name in names):
         return None
-    entries = {name: msgspec.json.decode(values[f"{_ENTITY}{name}"], type=Entry) for name in names}
-    return Catalog(entries, notes=msgspec.json.decode(values["notes"], type=tuple[str, ...]))
+    entries = {name: _KEPT_ENTRY.decode(values[f"{_ENTITY}{name}"]) for name in names}
+    return Catalog(entries, notes=_KEPT_NOTES.decode(values["notes"]))
 
 
 def set_aside(conn: Connection, faults: Mapping[LogicalName, str]) -> None:
@@ -157,11 +165,11 @@ def kept_entries(conn: Connection, names: Sequence[LogicalName]) -> list[Entry]:
 
 def _entry(fault: str | None, value: str) -> Entry:
     if fault:
-        return Entry(None, msgspec.json.decode(fault, type=str))
-    return msgspec.json.decode(value, type=Entry)
+        return Entry(None, _KEPT_FAULT.decode(fault))
+    return _KEPT_ENTRY.decode(value)
 
 
 def known_spec(conn: Connection, name: LogicalName) -> TableSpec | None:
     """The table of one entity as it was last learnt, set aside or not; None where it never was."""
     value = knowledge.named(conn, [f"{_ENTITY}{name}"]).get(f"{_ENTITY}{name}")
-    return msgspec.json.decode(value, type=Entry).spec if value else None
+    return _KEPT_ENTRY.decode(value).spec if value else None

@@ -7,6 +7,7 @@ Source: https://learn.microsoft.com/power-apps/developer/data-platform/webapi/qu
 """
 
 from msgspec import Struct
+from msgspec.json import Decoder
 from msgspec.structs import fields
 
 from igh_sync_core.metadata.listing import cast_url, decode_item, decode_items, entity_url
@@ -73,6 +74,12 @@ class _Text(Struct, frozen=True, rename="pascal"):
     max_length: int | None = None
 
 
+_DEFINITION = Decoder(Definition)
+_LOOKUP = Decoder(_Lookup)
+_TEXT = Decoder(_Text)
+_MANY_TO_MANY = Decoder(ManyToMany)
+
+
 def _select(struct: type[Struct]) -> str:
     return "$select=" + ",".join(field.encode_name for field in fields(struct))
 
@@ -108,13 +115,13 @@ def memo_lengths_url(logical_name: LogicalName) -> str:
 
 def parse_definitions(body: bytes) -> dict[LogicalName, Definition]:
     """All tables by logical name, from the reply to ``DEFINITIONS_URL``; ProtocolViolation if malformed."""
-    found = decode_items(body, Definition, what="EntityDefinitions")
+    found = decode_items(body, _DEFINITION, what="EntityDefinitions")
     return {definition.logical_name: definition for definition in found}
 
 
 def parse_definition(body: bytes) -> Definition:
     """One table, from the reply to ``definition_url``; ProtocolViolation if malformed."""
-    return decode_item(body, Definition, what="EntityDefinitions")
+    return decode_item(body, _DEFINITION, what="EntityDefinitions")
 
 
 def parse_lookup_targets(body: bytes) -> dict[str, tuple[LogicalName, ...]]:
@@ -122,16 +129,16 @@ def parse_lookup_targets(body: bytes) -> dict[str, tuple[LogicalName, ...]]:
 
     A lookup whose targets are null or none maps to (). ProtocolViolation if malformed.
     """
-    found = decode_items(body, _Lookup, what="LookupAttributeMetadata")
+    found = decode_items(body, _LOOKUP, what="LookupAttributeMetadata")
     return {lookup.logical_name: lookup.targets or () for lookup in found}
 
 
 def parse_lengths(body: bytes) -> dict[str, int]:
     """Characters at most of each text column that names a length (String and Memo); ProtocolViolation if malformed."""
-    found = decode_items(body, _Text, what="StringAttributeMetadata")
+    found = decode_items(body, _TEXT, what="StringAttributeMetadata")
     return {text.logical_name: text.max_length for text in found if text.max_length is not None}
 
 
 def parse_many_to_many(body: bytes) -> tuple[ManyToMany, ...]:
     """All N:N relationships in the reply's order; ProtocolViolation if malformed."""
-    return decode_items(body, ManyToMany, what="ManyToManyRelationshipMetadata")
+    return decode_items(body, _MANY_TO_MANY, what="ManyToManyRelationshipMetadata")

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.json import Decoder
 
 from igh_sync_core.errors import ProtocolViolation, SchemaError
 
@@ -24,31 +25,36 @@ class _Listing(Struct, frozen=True):
     next_link: str | None = msgspec.field(default=None, name="@odata.nextLink")
 
 
-def decode_item(body: bytes | Raw, item: type[T], *, what: str) -> T:
+# Decoders are made while modules are imported: where two threads are the first to decode a type, msgspec reads what the
+# other one has half prepared, and the process dies. pyproject.toml bans the functions that prepare on first use.
+_LISTING = Decoder(_Listing)
+
+
+def decode_item(body: bytes | Raw, item: Decoder[T], *, what: str) -> T:
     """Decode one object.
 
     Args:
         body: UTF-8 JSON.
-        item: The struct that it must fit; members it does not declare are ignored.
+        item: Decoder of the struct that it must fit; members it does not declare are ignored.
         what: Name of the reply for the error text.
 
     Raises:
         ProtocolViolation: Not JSON, or not of this shape.
     """
     try:
-        return msgspec.json.decode(body, type=item)
+        return item.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         msg = f"{what}: {error}"
         raise ProtocolViolation(msg) from error
 
 
-def decode_items(body: bytes, item: type[T], *, what: str) -> tuple[T, ...]:
+def decode_items(body: bytes, item: Decoder[T], *, what: str) -> tuple[T, ...]:
     """Decode the members of a collection reply, in its order.
 
     Raises:
         ProtocolViolation: Not JSON, no ``value``, a member of another shape, or a next link.
     """
-    listing = decode_item(body, _Listing, what=what)
+    listing = decode_item(body, _LISTING, what=what)
     if listing.next_link is not None:
         msg = f"{what}: the reply is paged, which metadata never is, so it is not complete"
         raise ProtocolViolation(msg)

@@ -8,6 +8,7 @@ Source: https://learn.microsoft.com/power-apps/developer/data-platform/webapi/qu
 from collections.abc import Iterator
 
 from msgspec import Struct
+from msgspec.json import Decoder
 
 from igh_sync_core.metadata.listing import cast_url, decode_items
 from igh_sync_core.model import LogicalName, Option, OptionKind
@@ -95,6 +96,9 @@ class _Attribute(Struct, frozen=True, rename="pascal"):
         return next((members for one in sets if one is not None and (members := one.members())), ())
 
 
+_ATTRIBUTE = Decoder(_Attribute)
+
+
 def options_url(logical_name: LogicalName, kind: OptionKind) -> str:
     """Address of a table's option sets of one kind; SchemaError for a name that is no identifier."""
     return f"{cast_url(logical_name, kind.value)}?$select=LogicalName&$expand={_EXPANDS[kind]}"
@@ -115,7 +119,7 @@ def parse_options(body: bytes, *, entity: LogicalName, kind: OptionKind) -> tupl
     Raises:
         ProtocolViolation: Malformed, or an option has no code.
     """
-    found = decode_items(body, _Attribute, what=kind.value)
+    found = decode_items(body, _ATTRIBUTE, what=kind.value)
     return tuple(
         OptionSet(entity, attribute.logical_name, kind, tuple(_flatten(entity, attribute))) for attribute in found
     )

@@ -102,6 +102,9 @@ class Verdict(Struct, frozen=True, dict=True):
         return f"{head}\n\n{totals}\n\n| severity | entity | finding |\n|---|---|---|\n{rows}\n"
 
 
+_KEPT = msgspec.json.Decoder(Verdict)
+
+
 def _cell(text: str) -> str:
     """Text as a Markdown table keeps it together."""
     return " ".join(text.replace("|", "\\|").split())
@@ -130,7 +133,7 @@ def keep(conn: Connection, verdict: Verdict) -> None:
 def kept(conn: Connection) -> Verdict:
     """The verdict of the last run that checked; an empty one where none ever did."""
     text = knowledge.named(conn, [_VERDICT]).get(_VERDICT)
-    return msgspec.json.decode(text, type=Verdict) if text else Verdict()
+    return _KEPT.decode(text) if text else Verdict()
 
 
 def settle(conn: Connection, mark: str, verdict: Verdict) -> None:
@@ -141,7 +144,7 @@ def settle(conn: Connection, mark: str, verdict: Verdict) -> None:
 def settled(conn: Connection, mark: str) -> Verdict | None:
     """The verdict stored for *mark*; None where something has moved since."""
     text = knowledge.of_version(conn, mark).get(_SETTLED)
-    return msgspec.json.decode(text, type=Verdict) if text else None
+    return _KEPT.decode(text) if text else None
 
 
 def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
+from msgspec.json import Decoder
 from sqlalchemy import Connection, FromClause, Select, case, func, insert, inspect, literal, select
 
 from igh_sync_core.model import Column, OptionKind, TableSpec
@@ -20,6 +20,7 @@ from igh_sync_core.store import knowledge
 from igh_sync_core.store.dialect import Instant, member_of
 
 _DONE = "codes of adopted tables"
+_NAMES = Decoder(list[str])
 """What the names of the tables done are kept under."""
 
 
@@ -45,7 +46,7 @@ def add(conn: Connection, specs: Iterable[TableSpec], present: Collection[str], 
         present: Names of all tables.
         told: What the new codes say.
     """
-    done = set(msgspec.json.decode(knowledge.named(conn, [_DONE]).get(_DONE, "[]"), type=list[str]))
+    done = set(_NAMES.decode(knowledge.named(conn, [_DONE]).get(_DONE, "[]")))
     due = [spec for spec in specs if spec.entity_set not in done and is_whole(conn, spec, present)]
     for spec in due:
         yield from _add(conn, spec, told)

@@ -49,6 +49,9 @@ class Shape(Struct, frozen=True):
     language: int = 0
 
 
+_SHAPE = msgspec.json.Decoder(Shape)
+
+
 WIDENING = (Kind.INT16, Kind.INT32, Kind.INT64, Kind.DECIMAL)
 """Each holds every value of those before it."""
 
@@ -161,7 +164,7 @@ def _keep(engine: str) -> Insert:
 def kept(conn: Connection, table: str) -> Shape | None:
     """The shape of one table; None where none was ever stored."""
     text = conn.scalar(select(_SHAPES.c.value).where(_SHAPES.c.table_name == table))
-    return msgspec.json.decode(text, type=Shape) if text else None
+    return _SHAPE.decode(text) if text else None
 
 
 def spelled(kind: TypeEngine[Any], dialect: Dialect) -> str:
@@ -247,7 +250,7 @@ def _keys(inspector: Inspector, specs: Iterable[TableSpec]) -> dict[str, str]:
 
 def kept_all(conn: Connection) -> dict[str, Shape]:
     """The shapes of all tables, by table name."""
-    return {name: msgspec.json.decode(value, type=Shape) for name, value in _all.rows(conn, None)}
+    return {name: _SHAPE.decode(value) for name, value in _all.rows(conn, None)}
 
 
 @Prepared

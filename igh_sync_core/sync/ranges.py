@@ -30,6 +30,9 @@ class _Created(Struct):
     createdon: datetime | None = None
 
 
+_CREATED = msgspec.json.Decoder(_Created)
+
+
 def spread(channel: Channel, spec: TableSpec, plan: Plan, read: Read, *, api_root: str) -> Read:
     """The same read, in ranges where the plan says so and it begins anew; two small requests tell how to cut.
 
@@ -60,7 +63,7 @@ def _created(channel: Channel, spec: TableSpec, api_root: str, order: str) -> da
     where, order_by = f"{_WHEN} ne null", (f"{_WHEN} {order}",)
     url = entity_url(api_root, spec.entity_set, select=(_WHEN,), where=where, order_by=order_by, top=1)
     records = parse_page(channel.get(url).body).value
-    return msgspec.json.decode(records[0], type=_Created).createdon if records else None
+    return _CREATED.decode(records[0]).createdon if records else None
 
 
 def _conditions(oldest: datetime, newest: datetime, count: int) -> list[str]:

@@ -12,7 +12,7 @@ from typing import NewType
 from urllib.parse import quote
 
 from msgspec import DecodeError, Raw, Struct, field, structs
-from msgspec.json import Decoder, decode
+from msgspec.json import Decoder
 
 from igh_sync_core.errors import ProtocolViolation
 from igh_sync_core.webapi.replies import Challenge, decipher, parse_challenge
@@ -81,6 +81,7 @@ class Page(Struct, frozen=True):
 
 _MARK = b"\xef\xbb\xbf"
 _PAGE_DECODER = Decoder(Page)
+_ANY = Decoder()
 
 
 def parse_page(body: bytes | bytearray) -> Page:
@@ -114,7 +115,7 @@ def _lenient(body: bytes | bytearray) -> Page | None:
 
 def _is_faulty(record: Raw) -> bool:
     try:
-        decode(record)
+        _ANY.decode(record)
     except DecodeError:
         return True
     return False

@@ -73,6 +73,9 @@ class _FaultBody(msgspec.Struct):
     error: _Fault
 
 
+_FAULT = msgspec.json.Decoder(_FaultBody)
+
+
 def decipher(status: int, headers: Mapping[str, str], body: bytes, url: str) -> None:
     """Judge a reply; returns for 2xx and raises for everything else.
 
@@ -162,7 +165,7 @@ def _judge(status: int, code: str) -> tuple[type[SourceError], str]:
 def _read_fault(body: bytes) -> tuple[str, str]:
     """OData code in lower case, and message; code "" for a body of any other kind."""
     try:
-        fault = msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"), type=_FaultBody).error
+        fault = _FAULT.decode(body.removeprefix(b"\xef\xbb\xbf")).error
     except (msgspec.DecodeError, UnicodeDecodeError):
         text = html.unescape(_TAGS.sub(" ", body[:20_000].decode("utf-8", "replace")))
         return "", redact(text) or "empty reply"

@@ -18,6 +18,7 @@ class _DeltaEntry(Struct):
 
 
 _ENTRY = msgspec.json.Decoder(_DeltaEntry)
+_ANY = msgspec.json.Decoder()
 
 
 def split_page(page: Page, key: str) -> tuple[Sequence[Raw], list[str]]:
@@ -47,7 +48,7 @@ def split_page(page: Page, key: str) -> tuple[Sequence[Raw], list[str]]:
             continue
         records.append(raw)
         if deleted:
-            deleted.pop(str(msgspec.json.decode(raw).get(key)).lower(), None)
+            deleted.pop(str(_ANY.decode(raw).get(key)).lower(), None)
     return records, list(deleted)
 
 

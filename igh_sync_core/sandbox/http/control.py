@@ -36,6 +36,10 @@ class Latency(Struct):
     seconds: float = 0.0
 
 
+_CHANGE = json.Decoder(Change)
+_LATENCY = json.Decoder(Latency)
+
+
 class Control:
     """Carries out what the control door is asked."""
 
@@ -54,9 +58,9 @@ class Control:
     def _act(self, method: str, name: str, body: bytes) -> dict[str, object]:
         match method, name:
             case "POST", "change":
-                return dict(change_rows(self._sandbox.organisation, json.decode(body, type=Change)))
+                return dict(change_rows(self._sandbox.organisation, _CHANGE.decode(body)))
             case "POST", "latency":
-                self._sandbox.latency_s = json.decode(body, type=Latency).seconds
+                self._sandbox.latency_s = _LATENCY.decode(body).seconds
                 return {"seconds": self._sandbox.latency_s}
             case "GET", "requests":
                 return self._counters()

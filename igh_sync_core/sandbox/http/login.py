@@ -22,6 +22,7 @@ from igh_sync_core.sandbox.replies import Reply
 
 ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LONGEST_S: Final = 3599
+_PART: Final = json.Decoder(dict[str, object])
 
 
 class Registration(NamedTuple):
@@ -161,8 +162,8 @@ class Login:
     def _check_assertion(self, assertion: str, endpoint: str) -> None:
         try:
             header, claims, signature = (_unpad(part) for part in assertion.split("."))
-            algorithm = json.decode(header, type=dict[str, object]).get("alg")
-            said = json.decode(claims, type=dict[str, object])
+            algorithm = _PART.decode(header).get("alg")
+            said = _PART.decode(claims)
         except (ValueError, DecodeError) as exc:
             raise Rejection(401, "invalid_client", 50027, "JWT token is invalid or malformed.") from exc
         signed = assertion.rpartition(".")[0].encode()

@@ -16,6 +16,7 @@ from igh_sync_core.sandbox.replies import refuse
 
 CRM: Final = "Microsoft.Dynamics.CRM."
 MAX_CONDITIONS: Final = 500
+_NAMES: Final = json.Decoder(list[str])
 
 TOKEN = re.compile(
     r"""\s*(?:
@@ -232,6 +233,6 @@ def _list(text: str) -> tuple[str, ...]:
             refuse("Invalid JSON. A comma character ',' was expected in scope 'Array'.")
         return tuple(re.findall(r"'([^']*)'", text))
     try:
-        return tuple(json.decode(text, type=list[str]))
+        return tuple(_NAMES.decode(text))
     except DecodeError as exc:
         refuse(f"Invalid JSON. {exc}")

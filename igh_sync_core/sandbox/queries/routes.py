@@ -17,6 +17,7 @@ from igh_sync_core.sandbox.replies import Reply, json_reply, refuse, refuse_segm
 
 ONE = re.compile(r"(\w+)\((?:\w+=)?([0-9a-fA-F-]{36})\)")
 TOTALS = re.compile(r"RetrieveTotalRecordCount\(EntityNames=(@\w+|\[.*\])\)")
+_NAMES = json.Decoder(list[str])
 
 
 class Request(NamedTuple):
@@ -129,7 +130,7 @@ class DataDoor:
 
     def _totals(self, request: Request, names: str) -> Reply:
         text = dict(split(request.query)).get(names, "") if names.startswith("@") else names
-        wanted = json.decode(text.replace("'", '"') or "[]", type=list[str])
+        wanted = _NAMES.decode(text.replace("'", '"') or "[]")
         missing = [name for name in wanted if name not in self._organisation.tables]
         if missing:
             refuse(f"The entity with a name = '{missing[0]}' was not found in the MetadataCache.", "0x80041102")

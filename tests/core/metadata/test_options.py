@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,3 +154,33 @@ def test_a_code_that_is_listed_twice_counts_once() -> None:
 def test_an_option_without_a_whole_code_is_refused(option: dict[str, object]) -> None:
     with pytest.raises(ProtocolViolation, match="PicklistAttributeMetadata"):
         parse_one({"OptionSet": {"Options": [option]}})
+
+
+FIRST_AT_ONCE = """
+import importlib, sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from igh_sync_core.metadata import definitions, options
+
+sys.setswitchinterval(1e-6)
+choices = b'{"value": [{"LogicalName": "a", "OptionSet": {"Options": [{"Value": 1, "Label": null}]}}]}'
+tables = b'{"value": [{"LogicalName": "a"}]}'
+start = Barrier(6)
+
+def first(_):
+    start.wait()
+    options.parse_options(choices, entity="contact", kind=options.OptionKind.PICKLIST)
+    definitions.parse_definitions(tables)
+
+with ThreadPoolExecutor(6) as pool:
+    for _ in range(200):
+        importlib.reload(options)
+        importlib.reload(definitions)
+        list(pool.map(first, range(6)))
+"""
+
+
+def test_replies_that_are_the_first_of_their_kind_may_be_decoded_at_once() -> None:
+    done = subprocess.run([sys.executable, "-c", FIRST_AT_ONCE], capture_output=True, text=True, check=False)  # noqa: S603 - ours
+
+    assert done.returncode == 0, done.stderr

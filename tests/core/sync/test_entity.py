@@ -152,7 +152,7 @@ def test_nothing_is_written_for_an_entity_without_news_alone(
     def guard(_conn: object, run_id: str) -> None:
         writers.append(run_id)
 
-    monkeypatch.setattr("igh_sync_core.sync.entity.fence", guard)
+    monkeypatch.setattr("igh_sync_core.sync.writing.fence", guard)
     told: list[Progress] = []
     run = copy.sync(on_page=told.append)
     [report] = run.entities

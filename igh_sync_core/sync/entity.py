@@ -163,8 +163,9 @@ class _EntitySync:
             return self._whole(why)
         if way is Way.UNORDERED:
             return replace(read, url=strategy.without_order(read.url), reason=why)
-        self._reasons.append(why)
         if way is Way.SWEEP:
+            self._reasons.append(why)
             return None
+        self._reasons = [self._plan.reason, why]  # what was to be read with tracking, and why, did not come about
         self._plan = strategy.without_tracking(self._spec, why)
         return self._next_read()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from copies import Copy, entities
+from copies import Copy
 from shaping import MULTI, NOON, Store, key, spec_of, text_column
 from sqlalchemy import text
 
@@ -26,11 +26,6 @@ def organisation() -> Organisation:
     made = health_organisation(150)
     made.clock.set(NOON)
     return made
-
-
-@pytest.fixture
-def copy_of(organisation: Organisation, database_settings: dict[str, str]) -> Callable[..., Copy]:
-    return lambda *names: Copy(organisation, database_settings, entities(*names))
 
 
 def indexes(store: Store) -> dict[str, str]:

@@ -37,11 +37,6 @@ def organisation() -> Organisation:
     return made
 
 
-@pytest.fixture
-def copy_of(organisation: Organisation, database_settings: dict[str, str]) -> Callable[..., Copy]:
-    return lambda *names: Copy(organisation, database_settings, entities(*names))
-
-
 def test_one_entity_that_no_longer_fits_is_set_aside_and_the_others_sync(
     organisation: Organisation, copy_of: Callable[..., Copy]
 ) -> None:

@@ -33,11 +33,6 @@ def organisation() -> Organisation:
     return made
 
 
-@pytest.fixture
-def copy_of(organisation: Organisation, database_settings: dict[str, str]) -> Callable[..., Copy]:
-    return lambda *names: Copy(organisation, database_settings, entities(*names))
-
-
 def after_page(number: int, action: Callable[[], object]) -> Callable[[Progress], None]:
     """Do something once, when that many pages have been stored."""
     seen: list[Progress] = []

@@ -55,6 +55,19 @@ def test_an_interrupted_untracked_read_goes_on_though_tracking_is_refused_again(
     assert current(copy) == set(copy.organisation.keys(TRACKED))
 
 
+def test_where_tracking_is_refused_again_later_runs_read_what_changed_and_say_so(copy: Copy) -> None:
+    refuse_tracking(copy, 400)
+    copy.sync_one()
+    copy.organisation.clock.advance(3_600)
+    copy.organisation.update(TRACKED, copy.organisation.keys(TRACKED)[0], {"vin_name": "renamed"})
+
+    report = copy.sync_one()
+    assert (report.updated, report.requests) == (1, 2)
+    assert report.unchanged < len(current(copy)) - 1  # the overlap of a moment, not everything
+    assert report.reason.endswith("change tracking was refused (0x80072491)")
+    assert "read whole" not in report.reason
+
+
 def test_tracking_refused_while_a_tracked_read_was_interrupted_is_no_end_of_the_table(copy: Copy) -> None:
     assert copy.sync(page_size=SMALL_PAGES, on_page=interrupt).failed_entities
     copy.organisation.tables[TRACKED].shape.is_tracked = False  # as metadata will tell one day

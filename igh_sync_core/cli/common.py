@@ -12,7 +12,7 @@ from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig, find_named, load_entity_configs, load_optionsets_config
 from igh_sync_core.config.faults import Faults
 from igh_sync_core.config.settings import Faulty, read_config
-from igh_sync_core.errors import ConfigError, Interrupted, SyncError
+from igh_sync_core.errors import ConfigError, SyncError
 from igh_sync_core.store.engines import find_fault
 
 INTERRUPTED = 130
@@ -179,8 +179,13 @@ def spell_what_encodings_lack() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def run_command(command: Callable[[], int]) -> int:
-    """Run a command; expected failures become a line each on the error stream, and exit status 1."""
+def run_command(command: Callable[[], int], *, interrupted: str = "interrupted") -> int:
+    """Run a command; expected failures become a line each on the error stream, and exit status 1.
+
+    Args:
+        command: Gives the exit status.
+        interrupted: What to say when Ctrl-C ends it.
+    """
     spell_what_encodings_lack()
     try:
         return command()
@@ -190,6 +195,6 @@ def run_command(command: Callable[[], int]) -> int:
     except SyncError as exc:
         sys.stderr.write(f"error: {exc}\n")
     except KeyboardInterrupt:
-        sys.stderr.write(f"{Interrupted()}\n")
+        sys.stderr.write(f"{interrupted}\n")
         return INTERRUPTED
     return 1

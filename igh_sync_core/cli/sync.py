@@ -16,6 +16,7 @@ from igh_sync_core.cli.display import LiveProgress, progress_display, summary_ta
 from igh_sync_core.cli.doctor import doctor
 from igh_sync_core.cli.explain import explain
 from igh_sync_core.cli.plan import plan
+from igh_sync_core.errors import Interrupted
 from igh_sync_core.report import RunReport
 from igh_sync_core.sync.options import ENTITIES_AT_ONCE, Options
 from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
@@ -38,7 +39,7 @@ def sync_dataverse(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else list(argv)
     if given and given[0] in _QUESTIONS:
         return common.run_command(lambda: _QUESTIONS[given[0]](given[1:]))
-    return common.run_command(lambda: _sync(_parser().parse_args(given)))
+    return common.run_command(lambda: _sync(_parser().parse_args(given)), interrupted=str(Interrupted()))
 
 
 def _parser() -> argparse.ArgumentParser:

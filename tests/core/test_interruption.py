@@ -18,6 +18,7 @@ import pytest
 from copies import config_of
 
 from igh_sync_core import run_sync
+from igh_sync_core.cli import sync_dataverse
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import load_entity_configs
 from igh_sync_core.errors import Interrupted, StoreError
@@ -197,6 +198,29 @@ def test_the_command_ends_in_the_midst_of_a_tier(server: Server, path: Path) -> 
     assert last.strip() == str(Interrupted())
     assert len(completed(path)) < len(ENTITIES) / 2
     assert ask(path, "SELECT count(*) FROM _sync_lock") == [(0,)]
+
+
+@pytest.mark.parametrize("question", ["plan", "doctor"])
+def test_an_interrupted_question_ends_soon_and_speaks_of_nothing_stored(
+    question: str, server: Server, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (server.environment() | {"SQLITE_DB_PATH": str(path)}).items():
+        monkeypatch.setenv(name, value)
+    server.sandbox.latency_s = LATENCY_S
+    main = threading.main_thread().ident
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 60
+        while len(server.sandbox.log) < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        signal.pthread_kill(main or 0, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    status = sync_dataverse([question])
+
+    assert (status, capsys.readouterr().err.splitlines()[-1]) == (130, "interrupted")
+    assert len(server.sandbox.log) < len(ENTITIES)
 
 
 def test_a_task_that_outlives_its_run_is_told_that_it_ended(path: Path) -> None:

@@ -58,13 +58,15 @@ def fetch(
     Raises:
         SourceError: The document or the definitions cannot be had.
     """
-    with _Reader(client, with_lengths=with_lengths, hints=hints or {}) as reader:
+    with (
+        _Reader(client, with_lengths=with_lengths, hints=hints or {}) as reader,
+        ThreadPoolExecutor(_PARALLEL, thread_name_prefix="entity-metadata") as pool,
+        client.interruptible(),
+    ):
         reader.start()
-        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="entity-metadata") as pool:
-            # In copies of the caller's context, so that log records belong to the caller's run.
-            reading = [pool.submit(copy_context().run, reader.read, name) for name in names]
-            with client.interruptible():
-                learnt = [one.result() for one in reading]
+        # In copies of the caller's context, so that log records belong to the caller's run.
+        reading = [pool.submit(copy_context().run, reader.read, name) for name in names]
+        learnt = [one.result() for one in reading]
     found = Catalog(
         {name: entry for name, entry, _sets in learnt},
         tuple(option for _name, _entry, sets in learnt for one in sets for option in one.options),

@@ -22,17 +22,20 @@ from igh_sync_core.cli import sync_dataverse
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import load_entity_configs
 from igh_sync_core.errors import Interrupted, StoreError
+from igh_sync_core.metadata.discovery import fetch
 from igh_sync_core.model import LogicalName
 from igh_sync_core.sandbox import Server, health_organisation, serve
 from igh_sync_core.schema.ddl import create_control_tables
 from igh_sync_core.store.database import Database
 from igh_sync_core.store.lock import exclusive_run, fence
 from igh_sync_core.sync.options import Options
+from igh_sync_core.webapi.client import Client
 from igh_sync_core.webapi.interruption import Interruption
 from igh_sync_core.workflow import run_workflow
 
 SOON_S = 10
 LATENCY_S = 1.0
+AT_ONCE = 8
 LOG_EXISTS = "SELECT 1 FROM sqlite_master WHERE name = '_sync_log'"
 ENTITIES = [entity for entity in load_entity_configs() if not entity.filtered]
 
@@ -208,19 +211,37 @@ def test_an_interrupted_question_ends_soon_and_speaks_of_nothing_stored(
         monkeypatch.setenv(name, value)
     server.sandbox.latency_s = LATENCY_S
     main = threading.main_thread().ident
+    asked: list[int] = []
 
     def interrupt() -> None:
         deadline = time.monotonic() + 60
-        while len(server.sandbox.log) < 5:
+        while len(server.sandbox.log) < 8:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        asked.append(len(server.sandbox.log))
         signal.pthread_kill(main or 0, signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     status = sync_dataverse([question])
 
     assert (status, capsys.readouterr().err.splitlines()[-1]) == (130, "interrupted")
-    assert len(server.sandbox.log) < len(ENTITIES)
+    assert len(server.sandbox.log) <= asked[0] + AT_ONCE
+
+
+def test_an_interrupt_while_tables_are_still_handed_out_ends_the_questions_about_their_metadata(
+    config: Config, server: Server
+) -> None:
+    def names() -> Iterator[LogicalName]:
+        yield from (LogicalName(entity.name) for entity in ENTITIES)
+        server.sandbox.latency_s = LATENCY_S
+        raise KeyboardInterrupt
+
+    with Client(config) as client:
+        with pytest.raises(KeyboardInterrupt):
+            fetch(client, names(), with_lengths=True)
+        asked = len(server.sandbox.log)
+        assert client.is_interrupted
+    assert asked < len(ENTITIES)
 
 
 def test_a_task_that_outlives_its_run_is_told_that_it_ended(path: Path) -> None:

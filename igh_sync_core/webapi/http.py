@@ -1,7 +1,7 @@
 """The one HTTP stack, opened in one place, and the border where its errors become ours."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -56,7 +56,15 @@ def _trust(ca_file: str | None, _changed_ns: int) -> ssl.SSLContext:
     trust = httpx.create_ssl_context()
     if ca_file:
         trust.load_verify_locations(cafile=ca_file)
+    trust.set_alpn_protocols(["http/1.1"])
+    # httpx names the same again with each connection. OpenSSL then frees the list that the connection of another thread
+    # may just be copying: what lies there by then would go over the wire, and the server refuse it.
+    trust.set_alpn_protocols = _leave_protocols  # type: ignore[assignment, method-assign]
     return trust
+
+
+def _leave_protocols(_protocols: Iterable[str]) -> None:
+    """They are named, once and for all."""
 
 
 @contextmanager

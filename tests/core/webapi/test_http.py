@@ -1,0 +1,30 @@
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from copies import config_of
+
+from igh_sync_core.sandbox import health_organisation, serve
+from igh_sync_core.webapi.http import open_http
+
+
+def test_connections_of_several_threads_do_not_change_what_they_share(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """OpenSSL frees the list of protocols when it is named again, while another connection may be copying it."""
+    named: list[list[str]] = []
+    name = ssl.SSLContext.set_alpn_protocols
+
+    def noted(context: ssl.SSLContext, protocols: Iterable[str]) -> None:
+        named.append([*protocols])
+        name(context, named[-1])
+
+    monkeypatch.setattr(ssl.SSLContext, "set_alpn_protocols", noted)
+    with serve(health_organisation(rows=100)) as server:
+        for _ in range(2):
+            with open_http(config_of(server, tmp_path / "copy.db")) as http:
+                for _ in range(2):
+                    http.get(server.api_url, headers={"Connection": "close"})
+
+    assert named == [["http/1.1"]]

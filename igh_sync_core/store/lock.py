@@ -45,6 +45,20 @@ def exclusive_run(database: Database, run_id: str) -> Iterator[None]:
         StoreBusy: Another run holds it; names the holder and since when.
     """
     _acquire(database, run_id)
+    try:
+        with _beating(database, run_id):
+            yield
+    finally:
+        _release(database, run_id)
+
+
+@contextlib.contextmanager
+def _beating(database: Database, run_id: str) -> Iterator[None]:
+    """Renew the heartbeat until the block ends.
+
+    Raises:
+        RuntimeError: The system allows no more threads.
+    """
     stop = threading.Event()
     heart = threading.Thread(
         target=copy_context().run, args=(_beat, database, run_id, stop), name="sync-heartbeat", daemon=True
@@ -55,7 +69,6 @@ def exclusive_run(database: Database, run_id: str) -> Iterator[None]:
     finally:
         stop.set()
         heart.join()
-        _release(database, run_id)
 
 
 def fence(conn: Connection, run_id: str) -> None:

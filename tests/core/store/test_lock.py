@@ -102,6 +102,25 @@ def test_a_second_run_is_told_who_holds_the_database_and_since_when(ready: Datab
     assert is_taken(ready), "the first has given it back"
 
 
+@pytest.mark.parametrize(
+    ("step", "fault"), [("start", RuntimeError("can't start new thread")), ("join", KeyboardInterrupt())]
+)
+def test_a_run_whose_heart_cannot_be_started_or_waited_for_gives_the_database_back(
+    ready: Database, monkeypatch: pytest.MonkeyPatch, step: str, fault: BaseException
+) -> None:
+    """In a process that lives on, such as a notebook's, its lock would keep every run out for half an hour."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, step, fail)
+        with pytest.raises(type(fault)), exclusive_run(ready, "first"):
+            pass
+
+    assert is_taken(ready)
+
+
 @pytest.mark.e2e
 def test_of_processes_that_race_for_a_new_database_exactly_one_wins(database_settings: dict[str, str]) -> None:
     racers = [start(database_settings, f"racer{number}", time.time() + 4) for number in range(RACERS)]

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 
 from igh_sync_core import errors
 from igh_sync_core.history.batch import Batch
-from igh_sync_core.schema import shapes, views
+from igh_sync_core.schema import belongings, obstacles, shapes, views
 from igh_sync_core.schema.alterations import WidenColumn
 from igh_sync_core.schema.shapes import Stored, length_of
 from igh_sync_core.schema.tables import EntityTables
@@ -32,7 +32,7 @@ def make_room(conn: Connection, tables: EntityTables, batch: Batch, refusal: Dat
 
     Raises:
         sqlalchemy.exc.DataError: The refusal itself, where it is about something else.
-        DataError: A view that is not ours keeps a column from being widened.
+        DataError: A view that is not ours keeps a column from being widened, or somebody who reads it.
     """
     if not isinstance(refusal.orig, psycopg.errors.StringDataRightTruncation):
         raise refusal
@@ -44,8 +44,8 @@ def make_room(conn: Connection, tables: EntityTables, batch: Batch, refusal: Dat
         with attempt(conn):
             _widen(conn, tables, narrow, stored)
     except DBAPIError as exc:
-        columns = ", ".join(narrow)
-        msg = f"{tables.spec.logical_name}: {columns} must be widened to text, but the database refuses: {exc.orig}"
+        why = obstacles.describe(conn, exc, _changed(tables, stored))
+        msg = f"{tables.spec.logical_name}: {', '.join(narrow)} must be widened to text, but {why}"
         raise errors.DataError(msg) from exc
     log.warning("%s: longer than metadata says, now text: %s", tables.spec.logical_name, ", ".join(narrow))
 
@@ -60,14 +60,23 @@ def _too_narrow(stored: Stored, tables: EntityTables, batch: Batch) -> Iterator[
             yield column.name
 
 
+def _changed(tables: EntityTables, stored: Stored) -> list[str]:
+    """The entity's table, and those of its views that there are."""
+    table = str(tables.main.name)
+    shape = stored.shapes.get(table)
+    return [table, *(name for name in (shape.views if shape else ()) if name in stored.views)]
+
+
 def _widen(conn: Connection, tables: EntityTables, names: list[str], stored: Stored) -> None:
     """PostgreSQL changes no column that a view shows, so our views step aside meanwhile."""
     shape = stored.shapes.get(str(tables.main.name))
-    shown = [name for name in shape.views if name in stored.views] if shape else []
-    for name in shown:
-        conn.execute(views.DropView(name))
-    for name in names:
-        conn.execute(WidenColumn(tables.main.c[name], Text()))
-    if shape and shown:
-        for statement in views.creation(tables.spec, shape.views, shape.language):
-            conn.execute(statement)
+    _table, *shown = _changed(tables, stored)
+    obstacles.limit(conn)
+    with belongings.kept(conn, shown):
+        for name in shown:
+            conn.execute(views.DropView(name))
+        for name in names:
+            conn.execute(WidenColumn(tables.main.c[name], Text()))
+        if shape and shown:
+            for statement in views.creation(tables.spec, shape.views, shape.language):
+                conn.execute(statement)

@@ -82,7 +82,7 @@ def _fit(
     applied = ddl.apply(conn, stored, _sound(known, verdict), language=run.organisation.language)
     verdict = verdict.joined_by(Finding(Severity.ERROR, entity, text) for entity, text in applied.failed)
     catalog.set_aside(conn, {name: verdict.faults_of(name) for name in sorted(verdict.broken)})
-    if not applied.failed:
+    if applied.is_settled:
         # As the next check would find it, now that everything is made.
         drift.settle(conn, mark(), drift.judge(shapes.read(conn, specs), entities, known))
     return verdict, (*adopted, *(text for _entity, text in applied.unseen))

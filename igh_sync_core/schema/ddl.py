@@ -6,12 +6,13 @@ engines take DDL back with it.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Update, bindparam, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 
 from igh_sync_core.model import LogicalName, TableSpec
-from igh_sync_core.schema import junctions, shapes
+from igh_sync_core.schema import belongings, junctions, obstacles, shapes
 from igh_sync_core.schema.outline import Work, missing_tables, outline_one, surroundings
 from igh_sync_core.schema.shapes import Stored
 from igh_sync_core.schema.tables import entity_tables
@@ -29,12 +30,14 @@ class Applied:
     Attributes:
         made: Names of the entity tables created.
         failed: Why an entity's tables could not be changed, in words; nothing of it was changed then.
-        unseen: Why an entity's tables were made to fit, but without their views, in words.
+        unseen: That an entity's tables were made to fit, but without views or with those of before, and why, in words.
+        is_settled: Whether there is nothing that the next run is to try again.
     """
 
     made: tuple[str, ...] = ()
     failed: tuple[tuple[LogicalName, str], ...] = ()
     unseen: tuple[tuple[LogicalName, str], ...] = ()
+    is_settled: bool = True
 
 
 def create_control_tables(database: Database) -> None:
@@ -73,50 +76,77 @@ def apply(conn: Connection, stored: Stored, specs: Iterable[TableSpec], *, langu
         language: LCID of the labels in the views.
     """
     made: list[str] = []
-    failed: list[tuple[LogicalName, str]] = []
-    unseen: list[tuple[LogicalName, str]] = []
+    outcomes: dict[LogicalName, _Outcome] = {}
     specs = tuple(specs)
     around = surroundings(stored, specs, language)
     for spec in specs:
-        table, then = str(entity_tables(spec).main.name), around.copy()
+        then = around.copy()
         work = outline_one(stored, spec, then)
-        fault, refusal = _execute(conn, work)
-        if fault:
-            failed.append((spec.logical_name, f"table {table} could not be changed: {fault}"))
+        outcomes[spec.logical_name] = outcome = _execute(conn, work)
+        if outcome.fault:
             continue
-        if refusal:
-            unseen.append((spec.logical_name, f"table {table} is copied without its views: {refusal}"))
         around = then
         if work.is_new:
-            made.append(table)
-    return Applied(tuple(made), tuple(failed), tuple(unseen))
+            made.append(str(entity_tables(spec).main.name))
+    return Applied(
+        tuple(made),
+        tuple((name, one.fault) for name, one in outcomes.items() if one.fault),
+        tuple((name, one.note) for name, one in outcomes.items() if one.note),
+        is_settled=not any(one.fault or one.is_left for one in outcomes.values()),
+    )
 
 
-def _execute(conn: Connection, work: Work) -> tuple[str, str]:
-    """Do one entity's work or nothing of it, leaving out its views where nothing else is refused.
+class _Outcome(NamedTuple):
+    """How one entity's work ended, in words.
 
-    Returns:
-        Why nothing was done, and why no views were made: the database's refusal in words, or "".
+    Attributes:
+        fault: Why nothing was done; "" where something was.
+        note: What was done without its views, and why; "" where all was.
+        is_left: Whether its views stay unfit until another run.
     """
-    refusal = _try(conn, work) if work.is_due else ""
-    if not refusal:
-        return "", ""
+
+    fault: str = ""
+    note: str = ""
+    is_left: bool = False
+
+
+def _execute(conn: Connection, work: Work) -> _Outcome:
+    """Do one entity's work or nothing of it, leaving out its views where nothing else is refused."""
+    refusal = _try(conn, work) if work.is_due else None
+    if refusal is None:
+        return _Outcome()
     # Only now a second time, since a savepoint of the views' own would cost every first run two statements a table.
-    unseen = work.without_views
-    is_of_views = len(unseen.statements) < len(work.statements) and not _try(conn, unseen)
-    return ("", refusal) if is_of_views else (refusal, "")
+    table = str(entity_tables(work.spec).main.name)
+    without, leaving = work.without_views, work.leaving_views
+    if not refusal.is_late and len(without.statements) < len(work.statements) and _try(conn, without) is None:
+        return _Outcome(note=f"table {table} is copied without its views: {refusal.words}")
+    is_worth_it = len(leaving.statements) < len(work.statements) and not (refusal.is_late and leaving.is_waiting)
+    if is_worth_it and _try(conn, leaving) is None:
+        return _Outcome(note=f"the views of {table} stay as they were: {refusal.words}", is_left=True)
+    return _Outcome(fault=f"table {table} could not be changed: {refusal.words}")
 
 
-def _try(conn: Connection, work: Work) -> str:
+class _Refusal(NamedTuple):
+    """What the database said, and whether it was that others were reading."""
+
+    words: str
+    is_late: bool
+
+
+def _try(conn: Connection, work: Work) -> _Refusal | None:
     try:
         with attempt(conn):
-            for statement in work.statements:
-                conn.execute(statement)
+            if work.is_waiting:
+                obstacles.limit(conn)
+            with belongings.kept(conn, work.dropped):
+                for statement in work.statements:
+                    conn.execute(statement)
             junctions.end_with_versions(conn, entity_tables(work.spec), work.back)
             _remember(conn, work)
     except DBAPIError as exc:
-        return str(exc.orig).strip().splitlines()[0]
-    return ""
+        changed = (str(entity_tables(work.spec).main.name), *work.dropped)
+        return _Refusal(obstacles.describe(conn, exc, changed), obstacles.are_readers(exc))
+    return None
 
 
 def _remember(conn: Connection, work: Work) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
+from sqlalchemy import String
 from sqlalchemy.schema import CreateIndex, CreateTable, DropIndex, ExecutableDDLElement
 
 from igh_sync_core.model import OptionKind, TableSpec
@@ -28,6 +29,7 @@ class Work:
         back: Multi-selects among those whose junctions are there from before they were none for a while.
         is_new: Whether the entity's table is made: whatever was read before, nothing of it is stored here.
         shape: What the table will then hold; None where it is on record already.
+        before: What is on record of it; None where nothing is.
     """
 
     spec: TableSpec
@@ -36,6 +38,7 @@ class Work:
     back: tuple[str, ...]
     is_new: bool
     shape: Shape | None
+    before: Shape | None
 
     @property
     def is_due(self) -> bool:
@@ -48,6 +51,33 @@ class Work:
         shape = self.shape and msgspec.structs.replace(self.shape, views=())
         tables = tuple(one for one in self.statements if not isinstance(one, views.CreateView))
         return replace(self, statements=tables, shape=shape)
+
+    @property
+    def leaving_views(self) -> "Work":
+        """The same, but that all views stay as they are, and all limits of texts: room is made when one needs it.
+
+        The next work of this table finds the views as unfit as they were for this one.
+        """
+        old = self.before or Shape(self.spec.key, {})
+        seen = {"views": old.views, "views_digest": old.views_digest, "language": old.language}
+        shape = self.shape and msgspec.structs.replace(self.shape, **seen)
+        return replace(self, statements=tuple(one for one in self.statements if not _is_of_views(one)), shape=shape)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Names of the views that are dropped."""
+        return tuple(one.name for one in self.statements if isinstance(one, views.DropView))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something changes that others may be reading, and that waits until they have done."""
+        return any(not isinstance(one, CreateTable | CreateIndex | views.CreateView) for one in self.statements)
+
+
+def _is_of_views(statement: ExecutableDDLElement) -> bool:
+    if isinstance(statement, WidenColumn):
+        return isinstance(statement.kind, String)
+    return isinstance(statement, views.CreateView | views.DropView)
 
 
 def outline(stored: Stored, specs: Sequence[TableSpec], *, language: int) -> Iterator[Work]:
@@ -108,7 +138,7 @@ def outline_one(stored: Stored, spec: TableSpec, around: Surroundings) -> Work:
     viewing = list(_viewing(spec, before, after, around, is_altered=is_new or bool(altering)))
     statements = _ordered(making_way, setting_apart, creating, altering, viewing)
     shape = None if after == before and not statements else after
-    return Work(spec, statements, fresh, tuple(_back(stored, tables, fresh)), is_new, shape)
+    return Work(spec, statements, fresh, tuple(_back(stored, tables, fresh)), is_new, shape, before)
 
 
 def _back(stored: Stored, tables: EntityTables, fresh: frozenset[str]) -> Iterator[str]:
@@ -158,6 +188,20 @@ def _alterations(stored: Stored, tables: EntityTables) -> Iterator[ExecutableDDL
             yield AddColumn(column)
         elif widening(stored, table, column):
             yield WidenColumn(column)
+    yield from _lost_indexes(stored, tables)
+
+
+def _lost_indexes(stored: Stored, tables: EntityTables) -> Iterator[CreateIndex]:
+    """Those that somebody dropped, or left out when a table was restored: without them history may double.
+
+    On PostgreSQL: files of SQLite that are taken over lack them for a reason at times, see ``leftovers``.
+    """
+    if stored.dialect.name != "postgresql":
+        return
+    standing = [one for one in tables.junctions.values() if one.name in stored.tables]
+    for index in (index for table in (tables.main, *standing) for index in indexes.in_order(table)):
+        if index.name not in stored.indexes:
+            yield CreateIndex(index)
 
 
 def _fresh(stored: Stored, spec: TableSpec, before: Shape | None) -> frozenset[str]:

@@ -61,6 +61,36 @@ def test_an_index_of_somebody_elses_on_the_renamed_table_stays(store: Store) -> 
     assert indexes(store)["ix_theirs"] == "samples_old"
 
 
+def test_indexes_that_somebody_dropped_are_made_again(store: Store) -> None:
+    """A table restored without them would take a second open version of a record."""
+    if not store.database.is_postgres:
+        pytest.skip("see test_adoption")
+    spec = spec_of(TAGS)
+    store.become(spec)
+    before = indexes(store)
+    for name in ("ix_samples_closed", "ix_junction_samples_tags", "uq_samples_open"):
+        store.run(f"DROP INDEX {name}")
+
+    assert store.become(spec).failed == ()
+
+    assert indexes(store) == before
+
+
+def test_a_table_whose_open_versions_doubled_meanwhile_is_set_aside(store: Store) -> None:
+    """On PostgreSQL; a file of SQLite that came with such versions is told about in every run."""
+    if not store.database.is_postgres:
+        pytest.skip("see test_adoption")
+    spec = spec_of(text_column("name"))
+    store.become(spec)
+    store.write(spec, {"sampleid": key(1), "name": "a"}, new=True)
+    store.run("DROP INDEX uq_samples_open")
+    store.run("INSERT INTO samples (sampleid, json_response, sync_time) SELECT sampleid, '{}', now() FROM samples")
+
+    [(_entity, why)] = store.become(spec).failed
+
+    assert "could not create unique index" in why
+
+
 def test_the_choices_of_a_renamed_table_are_set_apart_with_it(store: Store) -> None:
     """Their rows are tied to versions by key and start, which those of the new table may share."""
     spec = spec_of(TAGS)

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import func, inspect, select
+from sqlalchemy import inspect, select
 
 from igh_sync_core import metadata
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.errors import AuthError, ConfigError, SourceError, SyncError
-from igh_sync_core.inspection import privileges
+from igh_sync_core.inspection import privileges, rights
 from igh_sync_core.inspection.dry_run import reading
 from igh_sync_core.inspection.privileges import Privilege
 from igh_sync_core.metadata.listing import entity_url as definition_url
@@ -281,9 +281,8 @@ def _database(config: Config) -> Check:
 def _writable(config: Config) -> Check:
     database = Database(config)
     with reading(config) as conn:
-        if database.is_postgres and not conn.scalar(select(func.has_schema_privilege(func.current_schema(), "CREATE"))):
-            remedy = "grant CREATE on its schema to the user of POSTGRES_CONNECTION_STRING"
-            return Check("database", Status.FAILED, "tables may not be made", remedy)
+        if database.is_postgres and (lack := rights.find_lack(conn)):
+            return Check("database", Status.FAILED, lack.text, lack.remedy)
         if str(_LOCK.name) in inspect(conn).get_table_names():
             held = conn.execute(select(_LOCK)).mappings().first()
             holder = SyncLock.model_validate(dict(held)) if held else None

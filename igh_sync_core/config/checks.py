@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
+import psycopg
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -43,6 +44,8 @@ def find_database_faults(values: Mapping[str, str]) -> Iterator[str]:
             "POSTGRES_CONNECTION_STRING is malformed; write it like postgresql://user:password@host:5432/database, "
             "with @ in the password as %40 and / as %2F"
         )
+    elif url:
+        yield from _unknown_parameters(url)
 
 
 def find_misspelt(names: Collection[str], missing: Collection[str]) -> Iterator[str]:
@@ -119,6 +122,16 @@ def _ca_file(values: Mapping[str, str]) -> Iterator[str]:
         except OSError as exc:  # ssl.SSLError is one
             why = "holds no PEM certificate" if isinstance(exc, ssl.SSLError) else f"cannot be read ({exc.strerror})"
             yield f"DATAVERSE_CA_FILE {path} {why}; give a PEM file of certificate authorities"
+
+
+def _unknown_parameters(url: str) -> Iterator[str]:
+    """Those that are none of libpq's: the driver would refuse them late, or take them for settings of its own."""
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    for name in sorted(make_url(url).query.keys() - known):
+        yield (
+            f"POSTGRES_CONNECTION_STRING: {name} is no parameter of a PostgreSQL connection; "
+            "settings go into options, such as ?options=-csearch_path%3Dbronze for a schema"
+        )
 
 
 def _is_postgres(url: str) -> bool:

@@ -8,7 +8,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import psycopg
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
@@ -56,7 +56,9 @@ def log_of(path: Path) -> Path:
 def url_of(config: Config) -> URL:
     """Where the database is; PostgreSQL wins when both are set."""
     if config.get_db_type() == "postgresql":
-        return make_url(config.postgres_connection_string or "").set(drivername="postgresql+psycopg")
+        url = make_url(config.postgres_connection_string or "").set(drivername="postgresql+psycopg")
+        # SQLAlchemy takes user and password out of their escapes, as libpq does; the database it leaves in them.
+        return url.set(database=unquote(url.database)) if url.database else url
     path = Path(config.sqlite_db_path or "dataverse.db").expanduser().absolute()
     return URL.create("sqlite", database=str(path))
 

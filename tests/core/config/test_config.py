@@ -153,6 +153,14 @@ class TestFaults:
                 {"postgres_connection_string": "postgresql://u:hidden@h:port/d"},
                 "POSTGRES_CONNECTION_STRING is malformed",
             ),
+            (
+                {"postgres_connection_string": "postgresql://u:hidden@h/d?sslmode=require&schema=bronze"},
+                "POSTGRES_CONNECTION_STRING: schema is no parameter",
+            ),
+            (
+                {"postgres_connection_string": "postgresql://u:hidden@h/d?prepare_threshold=0"},
+                "POSTGRES_CONNECTION_STRING: prepare_threshold is no parameter",
+            ),
         ],
     )
     def test_a_configuration_made_by_hand_can_be_checked(self, changes: dict[str, object], fault: str) -> None:

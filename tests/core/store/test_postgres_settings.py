@@ -75,6 +75,21 @@ def test_options_in_the_connection_string_hold(postgres_url: str, tune: Tune) ->
         assert shown(conn, "DateStyle").startswith("ISO")
 
 
+def test_the_name_of_a_database_may_be_escaped_as_anywhere_in_an_address(postgres_server: str) -> None:
+    name = "Zäune / 50% @home?"
+    with psycopg.connect(postgres_server, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    database = database_at(postgres_server.replace("/postgres?", f"/{quote(name, safe='')}?"))
+
+    with database.reading() as conn:
+        found = conn.scalar(select(func.current_database()))
+
+    database.engine.dispose()
+    with psycopg.connect(postgres_server, autocommit=True) as conn:
+        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    assert found == name
+
+
 def test_a_run_fares_as_well_in_a_database_with_settings_of_its_own(postgres_url: str, tune: Tune) -> None:
     for name, value in {"DateStyle": "SQL, DMY", "default_transaction_isolation": "serializable"}.items():
         tune(name, value)

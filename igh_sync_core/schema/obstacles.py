@@ -9,10 +9,14 @@ from psycopg.errors import DependentObjectsStillExist, FeatureNotSupported, Lock
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from igh_sync_core.store import lock
+
 PATIENCE = "30s"
 
 # Whoever has set a limit of their own keeps it.
-_LIMIT = text("SELECT set_config('lock_timeout', :patience, true) WHERE current_setting('lock_timeout') = '0'")
+_LIMIT = text(
+    "SELECT set_config('lock_timeout', :patience, true) WHERE current_setting('lock_timeout') IN ('0', :usual)"
+)
 _HOLDERS = text(
     """
     SELECT DISTINCT a.pid, a.usename, a.application_name
@@ -28,7 +32,7 @@ _HOLDERS = text(
 def limit(conn: Connection) -> None:
     """Until this transaction ends, give up what waits longer for a lock than ``PATIENCE``."""
     if conn.dialect.name == "postgresql":
-        conn.execute(_LIMIT, {"patience": PATIENCE})
+        conn.execute(_LIMIT, {"patience": PATIENCE, "usual": lock.PATIENCE})
 
 
 def are_readers(exc: DBAPIError) -> bool:

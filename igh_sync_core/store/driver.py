@@ -29,6 +29,9 @@ _NO_PLACES: Mapping[str, str] = MappingProxyType({})
 _LASTING = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_TOOBIG", "53100", "42")
 """Starts of error names and SQLSTATEs that drivers count as operational, but that waiting does not mend."""
 
+_LOCKED = "55P03"
+"""SQLSTATE of a lock that was not given in time."""
+
 
 def execute(conn: Connection, statement: str) -> None:
     """Execute a statement that has no parameters and gives no rows.
@@ -238,6 +241,8 @@ def store_errors() -> Iterator[None]:
 
 def store_error(exc: DBAPIError) -> StoreError:
     """The same as an error of ours."""
+    if getattr(exc.orig, "sqlstate", None) == _LOCKED:
+        return StoreUnavailable("another transaction keeps locked what is to be written; end it, or let it end")
     if _may_pass(exc):
         return StoreUnavailable(f"the database is not available: {_first_line(exc)}")
     return StoreError(f"the database refused a statement: {_first_line(exc)}")

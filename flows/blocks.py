@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from prefect.blocks.abstract import CredentialsBlock
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, SecretStr, model_validator
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
 if TYPE_CHECKING:
     from igh_sync_core.config import Config
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _LOGOS = "https://cdn.sanity.io/images/3ugk85nk/production"
 _ABOUT_LOGINS = "https://learn.microsoft.com/power-platform/admin/manage-application-users"
 _ABOUT_ADDRESSES = "https://docs.sqlalchemy.org/en/20/core/engines.html#database-urls"
+# What is read from Prefect's server is not masked yet: an error of validation would show the secrets in clear.
+_DISCREET = ConfigDict(hide_input_in_errors=True)
 
 
 class SyncDatabase(Block):
@@ -46,6 +48,8 @@ class SyncDatabase(Block):
     _block_type_slug = "sync-database"
     _logo_url: ClassVar[HttpUrl] = HttpUrl(f"{_LOGOS}/3c7dff04f70aaf4528e184a3b028f9e40b98d68c-250x250.png")
     _documentation_url: ClassVar[HttpUrl] = HttpUrl(_ABOUT_ADDRESSES)
+
+    model_config = _DISCREET
 
     sqlite_path: str = Field(
         default="",
@@ -105,6 +109,8 @@ class DataverseCredentials(CredentialsBlock):
     _block_type_slug = "dataverse-credentials"
     _logo_url: ClassVar[HttpUrl] = HttpUrl(f"{_LOGOS}/54e3fa7e00197a4fbd1d82ed62494cb58d08c96a-250x250.png")
     _documentation_url: ClassVar[HttpUrl] = HttpUrl(_ABOUT_LOGINS)
+
+    model_config = _DISCREET
 
     api_url: str = Field(
         title="Environment URL", description="Address of the environment, such as https://org.crm.dynamics.com."

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar, cast
 
+from pydantic import ValidationError
+
 from flows.blocks import DataverseCredentials, SyncDatabase
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig, find_named, load_entity_configs
@@ -111,9 +113,20 @@ def _blocks_values(credentials: str, database: str) -> dict[str, str]:
 
 
 def _load_block(kind: type[BlockT], name: str) -> BlockT:
+    slug, command = kind.get_block_type_slug(), f"python -m flows.sync_dataverse --save-blocks {name}"
     try:
         return cast("BlockT", kind.load(name))  # in a synchronous flow or task this is no coroutine
     except ValueError:
-        command = f"python -m flows.sync_dataverse --save-blocks {name}"
         remedy = f"save it first, with {command} where the settings are, or in Prefect's pages"
-        raise ConfigError([f"no block {kind.get_block_type_slug()}/{name}; {remedy}"]) from None
+        raise ConfigError([f"no block {slug}/{name}; {remedy}"]) from None
+    except RuntimeError as exc:
+        if not isinstance(exc.__cause__, ValidationError):
+            raise
+        remedy = f"edit it in Prefect's pages, or save it anew with {command} where the settings are"
+        raise ConfigError([f"block {slug}/{name}: {_told(exc.__cause__)}; {remedy}"]) from None
+
+
+def _told(error: ValidationError) -> str:
+    """What is wrong with which fields, without the values: they may be secrets."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return ", ".join(": ".join([*map(str, fault["loc"]), fault["msg"]]) for fault in found)

@@ -2,10 +2,12 @@
 
 import shutil
 import tomllib
+import traceback
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import httpx
 import pytest
 import trustme
 from prefect.blocks.core import Block
@@ -19,6 +21,8 @@ from flows.saving import save_blocks
 from igh_sync_core.config import load_config
 from igh_sync_core.errors import ConfigError
 from igh_sync_core.sandbox import Server
+
+SECRET = "s3cret~value"
 
 
 class TestStandards(BlockStandardTestSuite):
@@ -161,3 +165,38 @@ def test_a_missing_block_is_named_with_the_remedy(prefect_api: PrefectServer) ->
     assert str(caught.value).startswith("no block dataverse-credentials/nowhere; save it first")
     assert "python -m flows.sync_dataverse --save-blocks nowhere" in str(caught.value)
     assert caught.value.__context__ is None  # which a run's log would show as a chain of tracebacks
+
+
+@pytest.mark.parametrize(
+    ("block", "values", "fault"),
+    [
+        (
+            DataverseCredentials(api_url="https://org.crm.dynamics.com", client_id="x"),
+            {"client_id": "x", "client_secret": SECRET},
+            "api_url: Field required",
+        ),
+        (SyncDatabase(sqlite_path="copy.db"), {}, "give a SQLite file or a PostgreSQL URL"),
+    ],
+)
+def test_a_block_with_wrong_contents_is_named_and_no_secret_shown(
+    prefect_api: PrefectServer, block: Block, values: dict[str, str], fault: str
+) -> None:
+    """The server checks no contents: Prefect's form saves an empty database, its API anything."""
+    document = block.save("incomplete", overwrite=True)
+    changed = {"data": values, "merge_existing_data": False}
+    httpx.patch(f"{prefect_api.api_url}/block_documents/{document}", json=changed).raise_for_status()
+    kind = "credentials" if isinstance(block, DataverseCredentials) else "database"
+
+    with pytest.raises(ConfigError) as caught:
+        Order("run", **{kind: "incomplete"}).load_config()
+
+    assert f"block {block.get_block_type_slug()}/incomplete: " in str(caught.value)
+    assert fault in str(caught.value)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_values_that_no_block_takes_are_not_repeated() -> None:
+    with pytest.raises(ValidationError) as caught:
+        DataverseCredentials.model_validate({"client_id": "x", "client_secret": SECRET})
+
+    assert SECRET not in str(caught.value)

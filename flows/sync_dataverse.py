@@ -17,7 +17,7 @@ from flows import tasks
 from flows.artifacts import RunProgress, show_notes, show_references, show_run, show_verdict
 from flows.events import announce_dangling, announce_drift
 from flows.limits import request_pace
-from flows.logs import core_logs
+from flows.logs import core_logs, tell_refusals_briefly
 from flows.order import Order
 from flows.outcome import end_state, refused
 from flows.standalone import StandaloneFlow, complete_records
@@ -89,6 +89,7 @@ def _sync_dataverse(  # noqa: PLR0913 - the form that starts a run has one field
         page_size=page_size,
         concurrency=concurrency,
     )
+    tell_refusals_briefly()
     with complete_records(), core_logs():
         try:
             return end_state(_run(order))

@@ -1,6 +1,7 @@
 """The README's deployment commands, run for real; runs, schedules, and no secret left behind."""
 
 import json
+import logging
 import sqlite3
 import subprocess
 import sys
@@ -98,6 +99,10 @@ def test_a_run_that_must_fail_says_why(deployed: Deployed) -> None:
     assert isinstance(state, dict)
     assert state["type"] == "FAILED"
     assert "entities failed: vin_product: " in str(state["message"])
+    chosen = {"flow_run_id": {"any_": [newest_run(deployed)["id"]]}, "level": {"ge_": logging.ERROR}}
+    told = [str(line["message"]) for line in deployed.ask("logs/filter", logs=chosen)]
+    assert str(state["message"]) in told
+    assert not [line for line in told if "Traceback" in line]
 
 
 def test_schedules_yield_scheduled_runs(deployed: Deployed) -> None:

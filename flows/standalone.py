@@ -16,15 +16,21 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.context import FlowRunContext
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_HOME,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     PREFECT_SERVER_LOGGING_LEVEL,
     temporary_settings,
 )
 
+from flows.server import ServerUnreachable
+
 P = ParamSpec("P")
 R = TypeVar("R")
 RECORDS_LIMIT_S = 15.0
+START_LIMIT_S = 60
+"""The first server of a home makes its database: eleven seconds on two idle cores, and Prefect gives it but twenty."""
 
 
 class StandaloneFlow(Flow[P, R]):
@@ -41,9 +47,19 @@ def quiet_server() -> Iterator[None]:
     """While inside, a temporary server prints nothing, and Ctrl-C ends this process alone.
 
     Its complaints are about its own sudden end; and it must outlive the run that reports to it, or Prefect would wait
-    long for one that is gone.
+    long for one that is gone. It has time to start on a busy machine, too.
+
+    Raises:
+        ServerUnreachable: The temporary server does not start; says where its files are to be.
     """
-    with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL"}):
+    quiet = {
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL",
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: max(
+            START_LIMIT_S, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+        ),
+    }
+    with temporary_settings(quiet):
         if PREFECT_API_URL.value() is None and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
             _start_server()
         yield
@@ -59,6 +75,10 @@ def _start_server() -> None:
     before = block(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits what is blocked
     try:
         SubprocessASGIServer().start()
+    except RuntimeError as exc:
+        remedy = f"is {PREFECT_HOME.value()} a folder that can be written to? PREFECT_HOME names another"
+        msg = f"Prefect's temporary server did not start ({str(exc).rstrip('.')}); {remedy}"
+        raise ServerUnreachable(msg) from None
     finally:
         block(signal.SIG_SETMASK, before)
 

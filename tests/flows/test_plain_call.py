@@ -7,8 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_processes import ROOT, PrefectServer, copy_database, running, wait_for
 
+from flows.server import ServerUnreachable
+from flows.standalone import quiet_server
 from igh_sync_core.sandbox import Server
 
 pytestmark = pytest.mark.e2e
@@ -55,6 +58,30 @@ def test_the_command_tells_a_wrong_setting_in_one_line(alone: dict[str, str], tm
     assert "Traceback" not in done.stderr
     assert done.stderr.count("not in the package's own entities file: vin_nothing") >= 1
     assert not (tmp_path / "copy.db").exists()
+
+
+@pytest.mark.usefixtures("dataverse")
+def test_a_temporary_server_may_take_its_time(alone: dict[str, str], tmp_path: Path) -> None:
+    """The first one of a home makes its database, which on a busy machine takes longer than Prefect waits for it."""
+    hasty = alone | {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "1"}
+    command = [sys.executable, "-m", "flows.sync_dataverse", "--save-blocks", "mine"]
+    done = subprocess.run(command, env=hasty, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 - our own command
+
+    assert (done.returncode, done.stdout) == (0, "saved: dataverse-credentials/mine and sync-database/mine\n")
+
+
+def test_a_temporary_server_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_self: object) -> None:
+        msg = "Timed out."
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("prefect.server.api.server.SubprocessASGIServer.start", fail)
+    with (
+        temporary_settings(restore_defaults={PREFECT_API_URL}),
+        pytest.raises(ServerUnreachable, match=r"did not start \(Timed out\); is .* a folder that can be written to"),
+        quiet_server(),
+    ):
+        pass
 
 
 @pytest.mark.usefixtures("dataverse")

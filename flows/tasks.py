@@ -47,6 +47,8 @@ class _Habits(TypedDict):
 def is_retryable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Whether the same task may succeed later: a lost database or a source that stays away, never a wrong setting."""
     error = state.result(raise_on_failure=False)
+    while isinstance(error, State):  # Prefect 3.8.0 wraps the state that a task gives in another one
+        error = error.result(raise_on_failure=False)
     return isinstance(error, SyncError) and error.retryable
 
 

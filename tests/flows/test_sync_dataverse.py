@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prefect import Task, get_client
@@ -23,6 +23,7 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun, Log, State, TaskRun
+from prefect.states import Failed
 from prefect_processes import PrefectServer, running, wait_for
 
 from flows import artifacts, tasks
@@ -30,7 +31,7 @@ from flows.limits import LIMIT
 from flows.outcome import SyncFailed
 from flows.sync_dataverse import sync_dataverse
 from igh_sync_core.config.entities import load_entity_configs
-from igh_sync_core.errors import AuthError, ConfigError, StoreBusy
+from igh_sync_core.errors import AuthError, ConfigError, StoreBusy, SyncError
 from igh_sync_core.report import RunReport
 from igh_sync_core.sandbox import Fault, Server
 from igh_sync_core.webapi.pacing import Pace
@@ -247,6 +248,14 @@ class TestRetries:
         monkeypatch.setattr(tasks, "request_pace", lambda: Pace(attempts=1, first_attempts=1))
         monkeypatch.setattr("flows.sync_dataverse.request_pace", lambda: Pace(attempts=1, first_attempts=1))
         monkeypatch.setattr(tasks.sync_entity, "retry_delay_seconds", [0.05, 0.05, 0.05])
+
+    @pytest.mark.parametrize("retryable", [True, False])
+    def test_an_error_is_asked_whether_it_may_pass_however_deep_its_state_lies(self, *, retryable: bool) -> None:
+        error = SyncError("for now")
+        error.retryable = retryable
+        state: State[Any] = Failed(data=Failed(data=error))
+
+        assert tasks.is_retryable(tasks.sync_entity, cast("TaskRun", None), state) is retryable
 
     def test_a_retried_entity_goes_on_at_its_last_stored_page(self, dataverse: Server) -> None:
         dataverse.sandbox.faults.add(Fault(kind="status", match="vin_candidates?", retry_after_s=None))

@@ -3,6 +3,7 @@
 With ``PREFECT_API_URL`` set none of this applies: a lasting server keeps its own log and its records.
 """
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,8 @@ from flows.server import ServerUnreachable
 P = ParamSpec("P")
 R = TypeVar("R")
 RECORDS_LIMIT_S = 15.0
+LIBRARIES_LEVEL = "PREFECT_LOGGING_ROOT_LEVEL"
+"""Environment variable: from which level on Prefect's processes log what libraries say."""
 START_LIMIT_S = 60
 """The first server of a home makes its database: eleven seconds on two idle cores, and Prefect gives it but twenty."""
 
@@ -74,13 +77,27 @@ def _start_server() -> None:
 
     before = block(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits what is blocked
     try:
-        SubprocessASGIServer().start()
+        with _quiet_libraries():
+            SubprocessASGIServer().start()
     except RuntimeError as exc:
         remedy = f"is {PREFECT_HOME.value()} a folder that can be written to? PREFECT_HOME names another"
         msg = f"Prefect's temporary server did not start ({str(exc).rstrip('.')}); {remedy}"
         raise ServerUnreachable(msg) from None
     finally:
         block(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Let a process started inside keep to itself what its libraries say, as of a query that its end cut short."""
+    if LIBRARIES_LEVEL in os.environ:
+        yield
+        return
+    os.environ[LIBRARIES_LEVEL] = "CRITICAL"
+    try:
+        yield
+    finally:
+        del os.environ[LIBRARIES_LEVEL]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The flow as a plain function, in a process without a server: clean, complete, and safe to kill."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_processes import ROOT, PrefectServer, copy_database, running, wait_for
 
 from flows.server import ServerUnreachable
-from flows.standalone import quiet_server
+from flows.standalone import LIBRARIES_LEVEL, quiet_server
 from igh_sync_core.sandbox import Server
 
 pytestmark = pytest.mark.e2e
@@ -82,6 +83,26 @@ def test_a_temporary_server_that_does_not_start_is_one_line(monkeypatch: pytest.
         quiet_server(),
     ):
         pass
+
+
+def test_what_the_temporary_servers_libraries_say_at_its_sudden_end_is_not_printed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    complaint = "setup_logging(); logging.getLogger('sqlalchemy.pool').error('Exception during reset')"
+    code = f"import logging; from prefect.logging.configuration import setup_logging; {complaint}"
+    heard: list[str] = []
+
+    def start(_self: object) -> None:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own code
+        heard.append(done.stderr)
+
+    start(None)
+    monkeypatch.setattr("prefect.server.api.server.SubprocessASGIServer.start", start)
+    with temporary_settings(restore_defaults={PREFECT_API_URL}), quiet_server():
+        pass
+
+    assert ("Exception during reset" in heard[0], heard[1]) == (True, "")
+    assert LIBRARIES_LEVEL not in os.environ
 
 
 @pytest.mark.usefixtures("dataverse")

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_runs_of_a_deployment_copy_what_is_there_and_what_changed(deployed: Depl
     assert "entities" in str(first["state"])
     assert str(newest_run(deployed)["name"]).startswith("reconcile of all entities, 20")
     assert keys >= {"sync-report", "schema-check", "reference-check", "sync-progress"}
-    with sqlite3.connect(deployed.copy) as conn:
+    with closing(sqlite3.connect(deployed.copy)) as conn:
         for entity in load_entity_configs():
             if not entity.filtered:
                 counted = f"SELECT count(*) FROM {entity.api_name} WHERE valid_to IS NULL"  # noqa: S608 - names of our own file

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def alone(template: Path, prefect_server: PrefectServer, tmp_path: Path) -> dict
 
 
 def task_run_states(home: Path) -> dict[str, str]:
-    with sqlite3.connect(home / "prefect.db") as conn:
+    with closing(sqlite3.connect(home / "prefect.db")) as conn:
         return dict(conn.execute("SELECT name, state_name FROM task_run"))
 
 
@@ -129,7 +130,7 @@ def test_a_killed_run_can_simply_be_run_again(dataverse: Server, prefect_server:
     )
 
     assert (again.returncode, again.stdout) == (0, "26\n"), again.stderr
-    with sqlite3.connect(tmp_path / "copy.db") as conn:
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as conn:
         for name, table in (("vin_candidate", "vin_candidates"), ("vin_source", "vin_sources")):
             (count,) = conn.execute(f"SELECT count(*) FROM {table} WHERE valid_to IS NULL").fetchone()  # noqa: S608 - a test's own names
             assert count == dataverse.organisation.count(name)

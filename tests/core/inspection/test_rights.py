@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-from conftest import config_for
 from psycopg import sql
+from targets import config_for
 
 from igh_sync_core.inspection.dry_run import reading
 from igh_sync_core.inspection.rights import Lack, find_lack

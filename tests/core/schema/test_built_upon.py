@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-from conftest import config_for
 from copies import Copy, entities
 from psycopg import sql
 from shaping import FRENCH, MULTI, NOON, Store, key, spec_of, text_column
+from targets import config_for
 
 from igh_sync_core.errors import DataError
 from igh_sync_core.model import Column, Kind

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from conftest import config_for
 from copies import Copy, entities
 from shaping import NOON
+from targets import config_for
 
 from igh_sync_core.sandbox import Organisation, health_organisation
 from igh_sync_core.schema.ddl import create_control_tables

@@ -42,7 +42,7 @@ def find_database_faults(values: Mapping[str, str]) -> Iterator[str]:
     elif url and not _is_postgres(url):
         yield (
             "POSTGRES_CONNECTION_STRING is malformed; write it like postgresql://user:password@host:5432/database, "
-            "with @ in the password as %40 and / as %2F"
+            "with @ in the password as %40, / as %2F and ? as %3F"
         )
     elif url:
         yield from _unknown_parameters(url)
@@ -126,12 +126,15 @@ def _ca_file(values: Mapping[str, str]) -> Iterator[str]:
 
 def _unknown_parameters(url: str) -> Iterator[str]:
     """Those that are none of libpq's: the driver would refuse them late, or take them for settings of its own."""
-    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
-    for name in sorted(make_url(url).query.keys() - known):
+    for name in sorted(make_url(url).query.keys() - _parameters()):
         yield (
             f"POSTGRES_CONNECTION_STRING: {name} is no parameter of a PostgreSQL connection; "
             "settings go into options, such as ?options=-csearch_path%3Dbronze for a schema"
         )
+
+
+def _parameters() -> set[str]:
+    return {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
 
 
 def _is_postgres(url: str) -> bool:
@@ -141,4 +144,10 @@ def _is_postgres(url: str) -> bool:
         return False
     # A password with a bare "@" or "/" ends up in the host, and from there in messages.
     is_clean = not set(parts.host or "") & set("@/?#") and "@" not in (parts.database or "")
-    return is_clean and parts.drivername.split("+")[0] in {"postgresql", "postgres"}
+    return is_clean and not _is_cut(url) and parts.drivername.split("+")[0] in {"postgresql", "postgres"}
+
+
+def _is_cut(url: str) -> bool:
+    """Whether a password with a bare "?" was taken for parameters, whose names are told."""
+    query = url.partition("?")[2]
+    return "@" in query and not {part.partition("=")[0] for part in query.split("&")} <= _parameters()

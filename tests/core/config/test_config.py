@@ -154,6 +154,14 @@ class TestFaults:
                 "POSTGRES_CONNECTION_STRING is malformed",
             ),
             (
+                {"postgres_connection_string": "postgresql://u:aB@x?hidden=1@h/d"},
+                "POSTGRES_CONNECTION_STRING is malformed",
+            ),
+            (
+                {"postgres_connection_string": "postgresql://u:aB@x?hidden@h/d"},
+                "POSTGRES_CONNECTION_STRING is malformed",
+            ),
+            (
                 {"postgres_connection_string": "postgresql://u:hidden@h/d?sslmode=require&schema=bronze"},
                 "POSTGRES_CONNECTION_STRING: schema is no parameter",
             ),

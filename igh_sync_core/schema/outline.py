@@ -59,7 +59,8 @@ class Work:
         The next work of this table finds the views as unfit as they were for this one.
         """
         old = self.before or Shape(self.spec.key, {})
-        seen = {"views": old.views, "views_digest": old.views_digest, "language": old.language}
+        # No digest: views of a table that was renamed show that one still, and nothing else would tell.
+        seen = {"views": old.views, "views_digest": "", "language": old.language}
         shape = self.shape and msgspec.structs.replace(self.shape, **seen)
         return replace(self, statements=tuple(one for one in self.statements if not _is_of_views(one)), shape=shape)
 

@@ -115,6 +115,20 @@ def test_a_view_of_somebody_else_does_not_stop_a_table_from_growing(store: Store
     assert store.rows("SELECT weight FROM samples_current") == [(3,)]
 
 
+def test_views_left_on_a_renamed_table_move_to_the_new_one_once_they_may(store: Store) -> None:
+    store.become(BEFORE)
+    store.run("CREATE VIEW theirs AS SELECT name FROM samples_current")
+    store.run("ALTER TABLE samples RENAME TO samples_old")
+    [(_entity, note)] = store.become(BEFORE).unseen
+    store.write(BEFORE, {"sampleid": key(1), "name": "a"}, new=True)
+    store.run("DROP VIEW theirs")
+
+    again = store.become(BEFORE)
+
+    assert ("the views of samples stay as they were" in note, again.unseen, again.is_settled) == (True, (), True)
+    assert store.rows("SELECT name FROM samples_current") == [("a",)]
+
+
 def test_texts_may_get_longer_under_a_view_of_somebody_else_until_one_is(store: Store) -> None:
     store.become(BEFORE)
     store.run("CREATE VIEW theirs AS SELECT name FROM samples")

@@ -71,8 +71,7 @@ def _widen(conn: Connection, tables: EntityTables, names: list[str], stored: Sto
     """PostgreSQL changes no column that a view shows, so our views step aside meanwhile."""
     shape = stored.shapes.get(str(tables.main.name))
     _table, *shown = _changed(tables, stored)
-    obstacles.limit(conn)
-    with belongings.kept(conn, shown):
+    with obstacles.limited(conn), belongings.kept(conn, shown):
         for name in shown:
             conn.execute(views.DropView(name))
         for name in names:

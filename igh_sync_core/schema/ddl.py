@@ -4,6 +4,7 @@ What is to be done is worked out first, see ``outline``. Everything here runs in
 engines take DDL back with it.
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -136,9 +137,8 @@ class _Refusal(NamedTuple):
 def _try(conn: Connection, work: Work) -> _Refusal | None:
     try:
         with attempt(conn):
-            if work.is_waiting:
-                obstacles.limit(conn)
-            with belongings.kept(conn, work.dropped):
+            limited = obstacles.limited(conn) if work.is_waiting else contextlib.nullcontext()
+            with limited, belongings.kept(conn, work.dropped):
                 for statement in work.statements:
                     conn.execute(statement)
             junctions.end_with_versions(conn, entity_tables(work.spec), work.back)

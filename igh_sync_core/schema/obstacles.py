@@ -3,23 +3,26 @@
 On PostgreSQL, where a change that waits keeps every later reader waiting behind it: none may wait for ever.
 """
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 
 from psycopg.errors import DependentObjectsStillExist, FeatureNotSupported, LockNotAvailable
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from igh_sync_core.store import lock
-
 PATIENCE = "30s"
 
-# Whoever has set a limit of their own keeps it.
+# Whoever has set a limit of their own keeps it: the connection was given one then, or its role, or its database.
 _LIMIT = text(
-    "SELECT set_config('lock_timeout', :patience, true) WHERE current_setting('lock_timeout') IN ('0', :usual)"
+    """
+    SELECT current_setting('lock_timeout'), set_config('lock_timeout', :patience, true)
+    FROM pg_settings WHERE name = 'lock_timeout' AND reset_val = '0'
+    """
 )
+_LIMIT_AS_BEFORE = text("SELECT set_config('lock_timeout', :patience, true)")
 _HOLDERS = text(
     """
-    SELECT DISTINCT a.pid, a.usename, a.application_name
+    SELECT DISTINCT a.pid, coalesce(a.usename, a.backend_type), a.application_name
     FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_stat_activity a ON a.pid = l.pid
     WHERE l.granted AND l.pid <> pg_backend_pid() AND n.nspname = current_schema() AND c.relname = ANY(:names)
@@ -29,10 +32,13 @@ _HOLDERS = text(
 )
 
 
-def limit(conn: Connection) -> None:
-    """Until this transaction ends, give up what waits longer for a lock than ``PATIENCE``."""
-    if conn.dialect.name == "postgresql":
-        conn.execute(_LIMIT, {"patience": PATIENCE, "usual": lock.PATIENCE})
+@contextlib.contextmanager
+def limited(conn: Connection) -> Iterator[None]:
+    """Give up what waits longer for a lock than ``PATIENCE`` in the block, which a savepoint takes back if it fails."""
+    usual = conn.execute(_LIMIT, {"patience": PATIENCE}).scalar() if conn.dialect.name == "postgresql" else None
+    yield
+    if usual is not None:
+        conn.execute(_LIMIT_AS_BEFORE, {"patience": usual})
 
 
 def are_readers(exc: DBAPIError) -> bool:

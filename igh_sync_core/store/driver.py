@@ -242,7 +242,7 @@ def store_errors() -> Iterator[None]:
 def store_error(exc: DBAPIError) -> StoreError:
     """The same as an error of ours."""
     if getattr(exc.orig, "sqlstate", None) == _LOCKED:
-        return StoreUnavailable("another transaction keeps locked what is to be written; end it, or let it end")
+        return StoreUnavailable("another transaction keeps locked what is needed; end it, or let it end")
     if _may_pass(exc):
         return StoreUnavailable(f"the database is not available: {_first_line(exc)}")
     return StoreError(f"the database refused a statement: {_first_line(exc)}")

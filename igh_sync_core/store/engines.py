@@ -23,6 +23,9 @@ from igh_sync_core.errors import ConfigError, StoreUnavailable
 from igh_sync_core.store import driver
 
 BUSY_TIMEOUT_S = 60
+PATIENCE = "5min"
+"""For a lock of somebody else's, as PostgreSQL spells it: far longer than transactions of a run wait for each other."""
+
 _IDLE_S = 1.0
 _IDLE_SINCE = "igh_sync_idle_since"
 APART = "igh_sync_apart"
@@ -226,19 +229,25 @@ def _postgres_engine(url: URL) -> Engine:
         pool_size=_IDLE_POSTGRES,
         **_OPTIONS,
     )
-    event.listen(engine, "connect", _have_dates_in_iso)
+    event.listen(engine, "connect", _prepare_postgres)
     event.listen(engine, "checkin", _note_idle)
     event.listen(engine, "checkout", partial(_ping_idle, engine.dialect))
     return engine
 
 
-def _have_dates_in_iso(connection: psycopg.Connection, _record: object) -> None:
-    """See that times come in the one form that the driver reads; a statement only where the server says they do not."""
+def _prepare_postgres(connection: psycopg.Connection, _record: object) -> None:
+    """See that nothing waits for ever, and that times come in the one form that the driver reads.
+
+    A transaction of somebody else that locks a table keeps even its readers waiting, so each connection has the limit
+    from its beginning, as SQLite's have; whoever has set one of their own keeps it.
+    """
+    connection.autocommit = True  # or it would begin a transaction, and what is set end with it
+    connection.execute(
+        "SELECT set_config('lock_timeout', %s, false) WHERE current_setting('lock_timeout') = '0'", [PATIENCE]
+    )
     style = connection.info.parameter_status("DateStyle")
-    if style is None or style.startswith("ISO"):
-        return
-    connection.autocommit = True  # or it would begin a transaction, and end with it
-    connection.execute("SET DateStyle TO ISO")
+    if not (style is None or style.startswith("ISO")):
+        connection.execute("SET DateStyle TO ISO")
     connection.autocommit = False
 
 

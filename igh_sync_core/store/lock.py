@@ -16,22 +16,7 @@ from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Delete,
-    Insert,
-    Select,
-    Text,
-    bindparam,
-    case,
-    delete,
-    func,
-    inspect,
-    select,
-    text,
-    true,
-    update,
-)
+from sqlalchemy import Connection, Delete, Insert, Select, bindparam, delete, func, inspect, select, text, update
 
 from igh_sync_core.errors import StoreBusy, StoreError
 from igh_sync_core.store import processes
@@ -43,9 +28,6 @@ from igh_sync_core.store.driver import Prepared
 HEARTBEAT_S = 15
 STALE_AFTER = timedelta(seconds=90)
 HUNG_AFTER = timedelta(minutes=30)
-PATIENCE = "5min"
-"""For a lock of somebody else's, as PostgreSQL spells it: far longer than transactions of a run wait for each other."""
-
 _LOCK = SyncLock.metadata.tables["_sync_lock"]
 _NAME = "run"
 log = logging.getLogger(__name__)
@@ -92,30 +74,20 @@ def _beating(database: Database, run_id: str) -> Iterator[None]:
 def fence(conn: Connection, run_id: str) -> None:
     """Refuse to write for a run that no longer holds the database; nobody takes it before this transaction ends.
 
-    On PostgreSQL the transaction then waits no longer than ``PATIENCE`` for rows and tables that others have locked,
-    as SQLite does on every connection; whoever has set a limit of their own keeps it.
-
     Raises:
         StoreError: The lock was taken over by another run, or given back.
     """
-    holders = [row[0] for row in _held.rows(conn, conn.dialect.name, patience=PATIENCE)]
-    if holders != [run_id]:
+    if (holders := _held.rows(conn, None)) != [(run_id,)]:
         why = "lost the database to another run" if holders else "has ended or was interrupted"
         msg = f"run {run_id} {why}; nothing more is written"
         raise StoreError(msg)
 
 
 @Prepared
-def _held(engine: str) -> Select[Any]:
+def _held(_: None) -> Select[Any]:
     # On PostgreSQL a shared lock on the row: it stops neither other transactions of the run nor its heartbeat, only a
     # takeover. SQLite has one writer, so what was read here holds until the end.
-    query = select(_LOCK.c.token).where(_LOCK.c.name == _NAME).with_for_update(read=True, key_share=True)
-    if engine == "sqlite":
-        return query
-    # Told with this query, which all transactions begin with, since it would cost each a statement of its own.
-    is_unlimited = func.current_setting("lock_timeout") == "0"
-    limiting = func.set_config("lock_timeout", bindparam("patience", type_=Text()), true())
-    return query.add_columns(case((is_unlimited, limiting)))
+    return select(_LOCK.c.token).where(_LOCK.c.name == _NAME).with_for_update(read=True, key_share=True)
 
 
 def refuse_if_held(database: Database) -> None:

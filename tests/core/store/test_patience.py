@@ -9,8 +9,8 @@ from shaping import NOON
 from targets import config_for
 
 from igh_sync_core.sandbox import Organisation, health_organisation
-from igh_sync_core.schema.ddl import create_control_tables
-from igh_sync_core.store import lock
+from igh_sync_core.schema import obstacles
+from igh_sync_core.store import engines
 from igh_sync_core.store.database import Database
 
 
@@ -28,7 +28,12 @@ def somebody(postgres_url: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.mark.parametrize(
-    "locking", ["LOCK TABLE vin_diseases IN SHARE MODE", "UPDATE vin_diseases SET sync_time = sync_time"]
+    "locking",
+    [
+        "LOCK TABLE vin_diseases",
+        "LOCK TABLE vin_diseases IN SHARE MODE",
+        "UPDATE vin_diseases SET sync_time = sync_time",
+    ],
 )
 def test_a_lock_left_open_fails_one_entity_and_the_next_run_catches_up(
     organisation: Organisation,
@@ -37,7 +42,7 @@ def test_a_lock_left_open_fails_one_entity_and_the_next_run_catches_up(
     monkeypatch: pytest.MonkeyPatch,
     locking: str,
 ) -> None:
-    monkeypatch.setattr(lock, "PATIENCE", "200ms")
+    monkeypatch.setattr(engines, "PATIENCE", "200ms")
     copy = Copy(organisation, {"postgres_connection_string": postgres_url}, entities("vin_disease", "vin_product"))
     copy.sync()
     organisation.clock.advance(3600)
@@ -57,8 +62,19 @@ def test_a_lock_left_open_fails_one_entity_and_the_next_run_catches_up(
 @pytest.mark.parametrize(("options", "limit"), [("", "5min"), ("&options=-c%20lock_timeout%3D7s", "7s")])
 def test_a_limit_of_the_users_own_stays(postgres_url: str, options: str, limit: str) -> None:
     database = Database(config_for(postgres_connection_string=postgres_url + options))
-    create_control_tables(database)
 
-    with lock.exclusive_run(database, "mine"), database.writing() as conn:
-        lock.fence(conn, "mine")
-        assert conn.exec_driver_sql("SHOW lock_timeout").scalar() == limit
+    for connected in (database.writing, database.reading):
+        with connected() as conn:
+            assert conn.exec_driver_sql("SHOW lock_timeout").scalar() == limit
+
+
+@pytest.mark.parametrize("options", ["", "&options=-c%20lock_timeout%3D5min"])
+def test_changes_of_tables_have_less_time_and_leave_the_rest_what_it_had(postgres_url: str, options: str) -> None:
+    database = Database(config_for(postgres_connection_string=postgres_url + options))
+
+    with database.writing() as conn:
+        with obstacles.limited(conn):
+            within = conn.exec_driver_sql("SHOW lock_timeout").scalar()
+        after = conn.exec_driver_sql("SHOW lock_timeout").scalar()
+
+    assert (within, after) == ("5min" if options else "30s", "5min")

@@ -13,12 +13,12 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
-_RIGHT, _OPTION, _COMMENT = "right", "option", "comment"
+_RIGHT, _OPTION, _COMMENT, _OWNER = "right", "option", "comment", "owner"
 
 _GIVEN = text(
     """
     WITH own AS (
-        SELECT c.oid, c.relname, c.reloptions, coalesce(c.relacl, acldefault('r', c.relowner)) AS rights
+        SELECT c.oid, c.relname, c.relowner, c.reloptions, coalesce(c.relacl, acldefault('r', c.relowner)) AS rights
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind = 'v' AND n.nspname = current_schema() AND c.relname = ANY(:names)
     ), part AS (
@@ -36,6 +36,7 @@ _GIVEN = text(
     FROM own WHERE obj_description(oid, 'pg_class') IS NOT NULL
     UNION ALL SELECT 'comment', relname, attname, NULL, col_description(attrelid, attnum), false
     FROM part WHERE col_description(attrelid, attnum) IS NOT NULL
+    UNION ALL SELECT 'owner', relname, NULL, pg_get_userbyid(relowner), '', false FROM own
     """
 )
 _COLUMNS = text(
@@ -49,11 +50,11 @@ class _Gift(NamedTuple):
     """One thing given.
 
     Attributes:
-        sort: ``right``, ``option`` or ``comment``.
+        sort: ``right``, ``option``, ``comment`` or ``owner``.
         view: To what.
         column: To which part of it; None for the whole.
         whom: The role; None for everybody. Of an option its name.
-        what: The privilege, the option's value or the comment.
+        what: The privilege, the option's value or the comment; "" of an owner.
         is_grantable: Whether the role may pass the right on.
     """
 
@@ -93,11 +94,13 @@ def kept(conn: Connection, views: Collection[str]) -> Iterator[None]:
     before = _given(conn, views)
     yield
     after = _given(conn, views)
+    # Whoever makes a view owns it. Where that was another role, which it is a member of, it needs rights of its own.
+    owners = {(gift.view, gift.whom) for gift in after - before if gift.sort == _OWNER}
     # Default privileges may have given more than somebody left it with.
     for gift in sorted(after - before, key=repr):
-        if gift.sort == _RIGHT:
+        if gift.sort == _RIGHT and (gift.view, gift.whom) not in owners:
             conn.execute(_TakeBack(gift))
-    missing = sorted(before - after, key=repr)
+    missing = sorted((gift for gift in before - after if gift.sort != _OWNER), key=repr)
     parts = _columns(conn, views) if missing else {}
     for gift in missing:
         if gift.view in parts and (gift.column is None or gift.column in parts[gift.view]):

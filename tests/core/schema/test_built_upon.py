@@ -84,6 +84,21 @@ def test_default_privileges_give_nothing_that_was_taken_away(store: Store, admin
     assert store.rows(RIGHTS) == before
 
 
+def test_who_makes_views_of_another_role_anew_has_rights_on_them(
+    store: Store, administer: Callable[[str], None]
+) -> None:
+    """Without them nobody could read: the current view asks in the name of its owner for what the history shows."""
+    store.become(BEFORE)
+    for view in ("samples_current", "samples_history"):
+        administer(f"ALTER VIEW {view} OWNER TO {{}}")
+
+    store.become(GROWN)
+
+    readers = "SELECT relname, (aclexplode(relacl)).* FROM pg_class WHERE relkind = 'v' AND relname LIKE 'samples%'"
+    query = f"SELECT pg_get_userbyid(grantee) FROM ({readers}) AS given WHERE privilege_type = 'SELECT' ORDER BY 1"  # noqa: S608 - the test's own
+    assert store.rows(query) == [('Ana "lyst" %',), ('Ana "lyst" %',), ("postgres",), ("postgres",)]
+
+
 def test_comments_and_options_of_views_are_kept(store: Store) -> None:
     store.become(BEFORE)
     store.run("COMMENT ON VIEW samples_current IS 'ours; 100% it''s'")

@@ -136,7 +136,8 @@ def outline_one(stored: Stored, spec: TableSpec, around: Surroundings) -> Work:
     altering = [] if is_new else list(_alterations(stored, tables))
     fresh = frozenset() if is_new else _fresh(stored, spec, before)
     after = _with_views(shape_of(spec, None if is_new else before), spec, around)
-    viewing = list(_viewing(spec, before, after, around, is_altered=is_new or bool(altering)))
+    is_altered = is_new or any(not isinstance(one, CreateIndex) for one in altering)
+    viewing = list(_viewing(spec, before, after, around, is_altered=is_altered))
     statements = _ordered(making_way, setting_apart, creating, altering, viewing)
     shape = None if after == before and not statements else after
     return Work(spec, statements, fresh, tuple(_back(stored, tables, fresh)), is_new, shape, before)

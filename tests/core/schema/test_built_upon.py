@@ -144,6 +144,17 @@ def test_views_left_on_a_renamed_table_move_to_the_new_one_once_they_may(store: 
     assert store.rows("SELECT name FROM samples_current") == [("a",)]
 
 
+def test_an_index_made_again_leaves_views_alone(store: Store) -> None:
+    store.become(BEFORE)
+    store.run("CREATE VIEW theirs AS SELECT name FROM samples_current")
+    store.run("DROP INDEX ix_samples_closed")
+
+    applied = store.become(BEFORE)
+
+    assert (applied.failed, applied.unseen, applied.is_settled) == ((), (), True)
+    assert store.rows("SELECT 1 FROM pg_indexes WHERE indexname = 'ix_samples_closed'") == [(1,)]
+
+
 def test_texts_may_get_longer_under_a_view_of_somebody_else_until_one_is(store: Store) -> None:
     store.become(BEFORE)
     store.run("CREATE VIEW theirs AS SELECT name FROM samples")

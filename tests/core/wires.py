@@ -166,7 +166,8 @@ def busy(**headers: str) -> httpx.Response:
     return httpx.Response(429, json=BUSY, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
-def until(claim: Callable[[], bool], *, seconds: float = 5.0) -> bool:
+def until(claim: Callable[[], bool], *, seconds: float = 60.0) -> bool:
+    """Wait for *claim*, as long as a busy machine may take; gives whether it holds."""
     end = time.monotonic() + seconds
     while not claim() and time.monotonic() < end:
         time.sleep(0.005)

@@ -35,6 +35,8 @@ from igh_sync_core.config.entities import load_entity_configs
 from igh_sync_core.errors import AuthError, ConfigError, StoreBusy, SyncError
 from igh_sync_core.report import RunReport
 from igh_sync_core.sandbox import Fault, Server
+from igh_sync_core.sandbox.queries.routes import Request
+from igh_sync_core.sandbox.replies import Reply
 from igh_sync_core.webapi.pacing import Pace
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -229,13 +231,23 @@ class TestFailures:
         ]
         assert dataverse.sandbox.log == []
 
-    def test_two_runs_never_share_a_database(self, dataverse: Server) -> None:
-        dataverse.sandbox.latency_s = 0.3
+    def test_two_runs_never_share_a_database(self, dataverse: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first one waits for its rows until the second has ended, however long that takes."""
+        is_reading, may_go_on = threading.Event(), threading.Event()
+        answer = dataverse.sandbox.respond
+
+        def hold(request: Request) -> Reply:
+            if request.path.endswith("/vin_products"):
+                is_reading.set()
+                may_go_on.wait(120)
+            return answer(request)
+
+        monkeypatch.setattr(dataverse.sandbox, "respond", hold)
         first = in_thread(lambda: run(entities=FEW))
-        while not any("vin_" in arrival.path for arrival in dataverse.sandbox.log):
-            time.sleep(0.05)
+        assert is_reading.wait(120)
 
         second = run(entities=FEW)
+        may_go_on.set()
         first.join()
 
         with pytest.raises(StoreBusy, match="this database is held by run"):

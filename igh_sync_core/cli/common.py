@@ -2,10 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
+from signal import SIG_DFL, SIGTERM, default_int_handler, signal
+from threading import current_thread, main_thread
 from typing import NamedTuple, NoReturn, TextIO
 
 from igh_sync_core.config import Config
@@ -179,16 +182,30 @@ def spell_what_encodings_lack() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+@contextmanager
+def _heeding_termination() -> Iterator[None]:
+    """Let SIGTERM, with which services and containers are stopped, end a command in order, as Ctrl-C does."""
+    if current_thread() is not main_thread():  # no other may say what signals do
+        yield
+        return
+    before = signal(SIGTERM, default_int_handler)
+    try:
+        yield
+    finally:
+        signal(SIGTERM, before or SIG_DFL)
+
+
 def run_command(command: Callable[[], int], *, interrupted: str = "interrupted") -> int:
     """Run a command; expected failures become a line each on the error stream, and exit status 1.
 
     Args:
         command: Gives the exit status.
-        interrupted: What to say when Ctrl-C ends it.
+        interrupted: What to say when Ctrl-C or a termination ends it.
     """
     spell_what_encodings_lack()
     try:
-        return command()
+        with _heeding_termination():
+            return command()
     except ConfigError as exc:
         for fault in exc.faults:
             sys.stderr.write(f"error: {fault}\n")

@@ -182,7 +182,8 @@ def test_who_cancels_twice_does_not_wait_and_hears_no_complaint_later(
     assert complaints == []
 
 
-def test_the_command_ends_in_the_midst_of_a_tier(server: Server, path: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_ends_in_the_midst_of_a_tier(server: Server, path: Path, ending: signal.Signals) -> None:
     server.sandbox.latency_s = 0.3
     environment = os.environ | server.environment() | {"SQLITE_DB_PATH": str(path)}
     command = [sys.executable, "-c", "import sys; from igh_sync_core.cli import sync_dataverse as run; sys.exit(run())"]
@@ -192,7 +193,7 @@ def test_the_command_ends_in_the_midst_of_a_tier(server: Server, path: Path) -> 
             for line in process.stderr:
                 if " added, " in line:
                     break
-            process.send_signal(signal.SIGINT)
+            process.send_signal(ending)
             *_, last = process.stderr
             assert process.wait(SOON_S) == 130
         finally:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
-from signal import SIG_DFL, SIGTERM, default_int_handler, signal
+from signal import SIG_DFL, SIGTERM, default_int_handler, getsignal, signal
 from threading import current_thread, main_thread
 from typing import NamedTuple, NoReturn, TextIO
 
@@ -184,15 +184,18 @@ def spell_what_encodings_lack() -> None:
 
 @contextmanager
 def _heeding_termination() -> Iterator[None]:
-    """Let SIGTERM, with which services and containers are stopped, end a command in order, as Ctrl-C does."""
-    if current_thread() is not main_thread():  # no other may say what signals do
+    """Let SIGTERM, with which services and containers are stopped, end a command in order, as Ctrl-C does.
+
+    Not where somebody has said already what it does, nor beside the main thread, the only one that may.
+    """
+    if current_thread() is not main_thread() or getsignal(SIGTERM) is not SIG_DFL:
         yield
         return
-    before = signal(SIGTERM, default_int_handler)
+    signal(SIGTERM, default_int_handler)
     try:
         yield
     finally:
-        signal(SIGTERM, before or SIG_DFL)
+        signal(SIGTERM, SIG_DFL)
 
 
 def run_command(command: Callable[[], int], *, interrupted: str = "interrupted") -> int:

@@ -19,8 +19,8 @@ from igh_sync_core.schema.views import label_of
 from igh_sync_core.store import knowledge
 from igh_sync_core.store.dialect import Instant, member_of
 
-_DONE = "codes of adopted tables"
 _NAMES = Decoder(list[str])
+_DONE = "codes of adopted tables"
 """What the names of the tables done are kept under."""
 
 

@@ -51,7 +51,6 @@ class Shape(Struct, frozen=True):
 
 _SHAPE = msgspec.json.Decoder(Shape)
 
-
 WIDENING = (Kind.INT16, Kind.INT32, Kind.INT64, Kind.DECIMAL)
 """Each holds every value of those before it."""
 

@@ -142,7 +142,7 @@ class _EntitySync:
             is_done = fetched.page.next_link is None
             del fetched  # or its records would stay in memory until the next page is here
             # Outside: a listener may ask somebody, and no other table's page shall wait for the answer.
-            self._run.listener(Progress(self._spec.logical_name, self._writer.met, is_done=is_done))
+            self._run.listener(Progress(self._spec.logical_name, self._writer.rows_met, is_done=is_done))
             is_first_page, self._is_answered = False, True
 
     def _overlap(self, done: Read) -> Read | None:

@@ -41,7 +41,7 @@ class Writer:
     Attributes:
         state: How far it has come by now.
         counts: What was done so far.
-        met: Records of the pages so far, written or not.
+        rows_met: Records of the pages so far, written or not.
         unwritten: The state that is left to the caller to put on record, where nothing had changed; see ``Outcome``.
     """
 
@@ -57,7 +57,7 @@ class Writer:
         self._is_ended = False
         self.state = state
         self.counts = Counts()
-        self.met = 0
+        self.rows_met = 0
         self.unwritten: SyncState | None = None
 
     @cached_property
@@ -106,7 +106,7 @@ class Writer:
             met = None if read.kind is ReadKind.FIRST else self._history.meet(batch)
             if met and not deleted and self._is_no_news(met, read, fetched.page, state, is_first_page=is_first_page):
                 self.counts += Counts(unchanged=met.same)
-                self.met += len(batch)
+                self.rows_met += len(batch)
                 self._leave(state, read, fetched, batch.latest)
                 return
             fence(conn, self._run.run_id)
@@ -120,7 +120,7 @@ class Writer:
             if is_last := self._is_last(fetched.page, state):
                 self._complete(conn, counts)
         self.state, self.counts, self._is_ended = state, counts, is_last
-        self.met += len(batch)
+        self.rows_met += len(batch)
 
     def settle_sweep(self, swept: Sweep) -> Differences:
         """Close what the sweep did not meet; gives all it found."""

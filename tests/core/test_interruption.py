@@ -19,6 +19,7 @@ from copies import config_of
 
 from igh_sync_core import run_sync
 from igh_sync_core.cli import sync_dataverse
+from igh_sync_core.cli.common import run_command
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import load_entity_configs
 from igh_sync_core.errors import Interrupted, StoreError
@@ -202,6 +203,17 @@ def test_the_command_ends_in_the_midst_of_a_tier(server: Server, path: Path, end
     assert last.strip() == str(Interrupted())
     assert len(completed(path)) < len(ENTITIES) / 2
     assert ask(path, "SELECT count(*) FROM _sync_lock") == [(0,)]
+
+
+def test_whoever_has_said_what_a_termination_does_is_heeded() -> None:
+    told: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
+    try:
+        status = run_command(lambda: signal.raise_signal(signal.SIGTERM) or 0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert (status, told) == (0, [signal.SIGTERM])
 
 
 @pytest.mark.parametrize("question", ["plan", "doctor"])

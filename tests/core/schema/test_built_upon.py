@@ -207,15 +207,6 @@ def test_views_that_are_being_read_wait_for_another_run(
     assert (again.unseen, again.is_settled) == ((), True)
 
 
-def test_a_limit_of_the_users_own_stays(postgres_url: str, reader: psycopg.Connection) -> None:
-    url = f"{postgres_url}&options=-c%20lock_timeout%3D100ms"
-    store = Store(Database(config_for(postgres_connection_string=url)))
-    store.become(BEFORE)
-    reader.execute("SELECT 1 FROM samples_current")
-
-    assert store.become(GROWN).failed
-
-
 def test_a_run_beside_a_reader_sets_one_table_aside_and_the_next_one_catches_up(
     postgres_url: str, reader: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ a time. Nothing looks at a value to guess its type (law 6).
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -24,6 +24,9 @@ from igh_sync_core.store.dialect import parse_instant
 Engine = Literal["sqlite", "postgresql"]
 
 TARGET_TYPE = "@Microsoft.Dynamics.CRM.lookuplogicalname"
+_ROWS_AT_ONCE = 500
+"""Records that are there as objects of their own at once, before they become values of columns."""
+
 _NULL = Raw(b"null")
 _NUMBER_OF = {False: 0, True: 1}
 _CODES = re.compile(r"-?\d+(, ?-?\d+)*")
@@ -64,7 +67,8 @@ class RowCodec:
         self.spec = spec
         self.engine = engine
         self.names = stored_names(spec)
-        self._finish = [_finisher(column, engine) for column in spec.columns]
+        own = [_finisher(column, engine) for column in spec.columns]
+        self._finish = own + [_as_it_is] * (len(self.names) - len(own))
 
     @cached_property
     def _decoder(self) -> "msgspec.json.Decoder[Any]":
@@ -76,37 +80,40 @@ class RowCodec:
         Raises:
             DataError: A record has no key, or a value that its declared type cannot hold.
         """
-        if not records:
-            none: Values = ()
-            raw = {column.name: none for column in self.spec.multiselects}
-            return Batch(self.names, [none] * len(self.names), raw, keys=none, codes={}, latest=None)
         if self.engine == "postgresql":
             records = list(map(without_nul, records))
-        records, rows = self._distinct(records)
-        columns: list[Values] = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
-        raw = {column.name: columns[self.names.index(column.name)] for column in self.spec.multiselects}
-        finished = [finish(values) for finish, values in zip(self._finish, columns, strict=False)]
-        columns = [*finished, *columns[len(finished) :], records]
+        columns: list[list[Any]] = [[] for _ in self.names]
+        raw: dict[str, list[Any]] = {column.name: [] for column in self.spec.multiselects}
+        for start in range(0, len(records), _ROWS_AT_ONCE):
+            self._append(columns, raw, records[start : start + _ROWS_AT_ONCE])
+        kept = self._kept(columns[self.names.index(self.spec.key)])
+        if len(kept) < len(records):
+            columns = [_picked(values, kept) for values in columns]
+            raw = {field: _picked(texts, kept) for field, texts in raw.items()}
         return Batch(
             names=self.names,
-            columns=columns,
-            raw=raw,
+            columns=[*columns],
+            raw={**raw},
             keys=columns[self.names.index(self.spec.key)],
             codes=self._codes(columns, raw),
             latest=self._latest(columns),
         )
 
-    def _distinct(self, records: Sequence[Raw]) -> tuple[Sequence[Raw], list[Any]]:
-        rows = self._decode_all(records)
-        keys = [row.key for row in rows]
-        distinct = set(keys)
-        if None in distinct:
+    def _append(self, columns: Sequence[list[Any]], raw: Mapping[str, list[Any]], records: Sequence[Raw]) -> None:
+        """Decode some records and add their values, finished, to each column."""
+        decoded = list(zip(*map(msgspec.structs.astuple, self._decode_all(records)), strict=True))
+        for field, texts in raw.items():
+            texts.extend(decoded[self.names.index(field)])
+        for values, finish, more in zip(columns, self._finish, [*decoded, records], strict=True):
+            values.extend(finish(more))
+
+    def _kept(self, keys: Sequence[str]) -> Sequence[int]:
+        """Positions of the last record of each key, in their order."""
+        places = {key: at for at, key in enumerate(keys)}
+        if None in places:
             msg = f"{self.spec.logical_name}: a record has no {self.spec.key}"
             raise DataError(msg)
-        if len(distinct) == len(rows):
-            return records, rows
-        kept = sorted({key: at for at, key in enumerate(keys)}.values())
-        return [records[at] for at in kept], [rows[at] for at in kept]
+        return range(len(keys)) if len(places) == len(keys) else sorted(places.values())
 
     def _decode_all(self, records: Sequence[Raw]) -> list[Any]:
         try:
@@ -132,13 +139,13 @@ class RowCodec:
         value = json.loads(bytes(record).decode(errors="replace"))
         return str(value.get(self.spec.key, "without a key") if isinstance(value, dict) else "that is no object")
 
-    def _latest(self, columns: list[Values]) -> datetime | None:
+    def _latest(self, columns: Sequence[Values]) -> datetime | None:
         if not self.spec.has_modified_on:
             return None
         top = max(filter(None, columns[self.names.index("modifiedon")]), default=None)
         return parse_instant(top) if isinstance(top, str) else top and _utc(top)
 
-    def _codes(self, columns: list[Values], raw: dict[str, Values]) -> dict[str, set[int]]:
+    def _codes(self, columns: Sequence[Values], raw: Mapping[str, Values]) -> dict[str, set[int]]:
         return {
             column.name: self._multi_codes(column.name, columns, raw)
             if column.name in raw
@@ -147,7 +154,7 @@ class RowCodec:
             if column.option is not None
         }
 
-    def _multi_codes(self, field: str, columns: list[Values], raw: dict[str, Values]) -> set[int]:
+    def _multi_codes(self, field: str, columns: Sequence[Values], raw: Mapping[str, Values]) -> set[int]:
         try:
             return _codes_in(raw[field])
         except ValueError:
@@ -201,6 +208,10 @@ def _finisher(column: Column, engine: Engine) -> Callable[[Values], Values]:
 
 def _as_it_is(values: Values) -> Values:
     return values
+
+
+def _picked(values: Sequence[Any], positions: Iterable[int]) -> list[Any]:
+    return [values[at] for at in positions]
 
 
 def _single_choice(values: Values) -> Values:

@@ -149,7 +149,7 @@ def test_fractions_of_a_second_are_kept_in_the_column_and_cut_for_the_history(en
 def test_a_nul_never_reaches_postgresql() -> None:
     batch = decode("postgresql", sent(text="a\0b", unknown="\\u0000"))
 
-    assert batch.column("text") == ("ab",)
+    assert batch.column("text") == ["ab"]
     assert json.loads(bytes(batch.column("json_response")[0])) == {"sampleid": KEY, "text": "ab", "unknown": "\\u0000"}
 
 

@@ -33,6 +33,28 @@ def open_http(config: Config, transport: httpx.BaseTransport | None = None) -> h
     )
 
 
+class ExactURL(httpx.URL):
+    """An address whose path and query go out byte for byte; all else of httpx sees no query.
+
+    httpx would re-encode parts of a next link, and the server's paging cookie would break. It would make half a dozen
+    copies of the query, too: with many ids they take 30 kB each. Its extension "target" does the same, but not behind a
+    proxy: the tunnel itself would then be asked for by the path and query, in clear, and never by host and port.
+
+    Args:
+        url: Up to its query.
+        target: Path and query, plain ASCII.
+    """
+
+    def __init__(self, url: httpx.URL, *, target: str) -> None:
+        super().__init__(url)
+        self._target = target.encode()
+
+    @property
+    def raw_path(self) -> bytes:
+        """What stands on the request's first line."""
+        return self._target
+
+
 class _NoCookies(httpx.Cookies):
     """Keeps nothing, without reading the reply's headers for it."""
 

@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type
 from igh_sync_core.config import Config
 from igh_sync_core.errors import Interrupted, SourceUnavailable
 from igh_sync_core.webapi.auth import DataverseAuth
-from igh_sync_core.webapi.http import open_http, translated
+from igh_sync_core.webapi.http import ExactURL, open_http, translated
 from igh_sync_core.webapi.interruption import Interruption
 from igh_sync_core.webapi.pacing import Gate, Pace, Patience
 from igh_sync_core.webapi.paging import check_address
@@ -101,11 +101,9 @@ class Sender:
             return stack.pop_all(), response
 
     def _send(self, url: str, headers: dict[str, str], on_sent: Callable[[], None]) -> httpx.Response:
-        # Without "target" httpx would re-encode parts of a next link, and the server's paging cookie would break. So
-        # it need not see the query, of which it would make half a dozen copies: with many ids they take 30 kB each.
-        target = "/" + url.split("/", 3)[3]
-        extensions = {"target": target.encode(), "on_sent": on_sent}
+        extensions = {"on_sent": on_sent}
         request = self._http.build_request("GET", url.partition("?")[0], headers=headers, extensions=extensions)
+        request.url = ExactURL(request.url, target="/" + url.split("/", 3)[3])
         response = self._http.send(request, auth=self._auth, stream=True)
         self._has_answered.set()
         self._gate.heed(response.headers.get("x-ms-dop-hint"))

@@ -70,7 +70,7 @@ class RecordingTransport(httpx.BaseTransport):
         body = response.read()
         page = PageRequest(
             request.url.path.rpartition("/")[2],
-            request.extensions.get("target", b"").decode(),
+            request.url.raw_path.decode(),
             request.headers.get("prefer", ""),
         )
         if page.table in self._tables and "$select=" not in page.target and parse_page(body).value:

@@ -265,9 +265,8 @@ class Sandbox:
 
 
 def sent_address(request: httpx.Request) -> str:
-    """The address that would go over the wire: the extension "target" stands in for its path and query."""
-    target = request.extensions.get("target")
-    return f"{request.url.scheme}://{request.url.netloc.decode()}{target.decode()}" if target else str(request.url)
+    """The address as it would go over the wire, whatever httpx shows of it."""
+    return f"{request.url.scheme}://{request.url.netloc.decode()}{request.url.raw_path.decode()}"
 
 
 class _Cut(httpx.SyncByteStream):

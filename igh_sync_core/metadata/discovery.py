@@ -116,8 +116,8 @@ class _Reader:
         """Read what concerns all tables."""
         definitions = self._ask("definitions", metadata.DEFINITIONS_URL, metadata.parse_definitions)
         relationships = self._ask("relationships", metadata.MANY_TO_MANY_URL, metadata.parse_many_to_many)
-        with self._channel.stream(f"{self._root}$metadata", accept="application/xml") as chunks:
-            self._csdl: Csdl = metadata.parse_csdl(chunks)
+        document = f"{self._root}$metadata"
+        self._csdl: Csdl = self._channel.read(document, metadata.parse_csdl, accept="application/xml")
         self._definitions: Mapping[LogicalName, Definition] = definitions.result() or {}
         self._many_to_many: Sequence[ManyToMany] = relationships.result() or ()
 

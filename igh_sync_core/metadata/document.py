@@ -16,7 +16,7 @@ from xml.parsers import expat
 
 import msgspec
 
-from igh_sync_core.errors import ProtocolViolation
+from igh_sync_core.errors import ProtocolViolation, SourceUnavailable
 from igh_sync_core.metadata.csdl import Csdl, EntityType, Navigation
 from igh_sync_core.model import EntitySet
 
@@ -34,7 +34,8 @@ def parse_csdl(chunks: Iterable[bytes]) -> Csdl:
         All entity types and entity sets. ComplexTypes, enums, functions, actions and annotations are passed over.
 
     Raises:
-        ProtocolViolation: Not XML, not CSDL (an HTML page, say), cut short, or it declares a DTD.
+        ProtocolViolation: Not XML, not CSDL (an HTML page, say), or it declares a DTD.
+        SourceUnavailable: It is cut short; asked again, it may come whole.
     """
     reader = _Reader()
     parser = reader.parser()
@@ -48,7 +49,7 @@ def parse_csdl(chunks: Iterable[bytes]) -> Csdl:
         parser.Parse(b"", True)  # noqa: FBT003 - expat takes no keywords
     except expat.ExpatError as error:
         msg = f"$metadata is cut short, its last element is never closed: {error}"
-        raise ProtocolViolation(msg) from error
+        raise SourceUnavailable(msg) from error
     return reader.csdl()
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from threading import Event, Lock
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import httpx
 
@@ -28,6 +28,7 @@ from igh_sync_core.webapi.sending import Sender, read_chunks
 __all__ = ["Channel", "Client", "Fetched", "Pace", "Reply"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _HEADERS = {
     "Accept": "application/json",
@@ -158,25 +159,28 @@ class Channel:
         abandoned = self._sender.interruption.event()
         return self._sender.retrying(partial(self._whole, url, prefer, abandoned), abandoned)
 
-    @contextmanager
-    def stream(self, url: str, *, accept: str) -> Iterator[Iterator[bytes]]:
-        """A reply in chunks, for what is too large to hold, such as ``$metadata``.
+    def read(self, url: str, parse: Callable[[Iterator[bytes]], T], *, accept: str) -> T:
+        """What *parse* makes of a reply as it comes, for one too large to hold, such as ``$metadata``.
 
-        Retried until its first byte only: a reply cut later raises, and the caller starts over.
+        Retried as ``get``, from the first byte on, also where it is cut in the middle.
 
         Args:
             url: Under the API root.
+            parse: Takes the decoded body in pieces, once for each try.
             accept: Media type wanted.
 
         Raises:
-            SyncError: As ``get``, on opening or from the iterator.
+            SyncError: As ``get``; also whatever *parse* raises, of which ``SourceUnavailable`` is tried again.
         """
         abandoned = self._sender.interruption.event()
         headers = _HEADERS | {"Accept": accept}
-        opening = partial(self._sender.open_reply, url, headers, abandoned=abandoned, on_sent=self._count)
-        stack, response = self._sender.retrying(opening, abandoned)
-        with stack:
-            yield read_chunks(response, url, abandoned)
+
+        def attempt() -> T:
+            stack, response = self._sender.open_reply(url, headers, abandoned=abandoned, on_sent=self._count)
+            with stack:
+                return parse(read_chunks(response, url, abandoned))
+
+        return self._sender.retrying(attempt, abandoned)
 
     def pages(
         self,

@@ -17,7 +17,7 @@ from igh_sync_core.metadata.catalog import Catalog, Entry
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
 from igh_sync_core.preparation.validation import version_of
 from igh_sync_core.report import RunReport
-from igh_sync_core.sandbox import Organisation, Sandbox, health_organisation
+from igh_sync_core.sandbox import Fault, Organisation, Sandbox, health_organisation
 from igh_sync_core.schema.ddl import create_control_tables
 from igh_sync_core.store.database import Database
 from igh_sync_core.sync.options import Options
@@ -87,6 +87,13 @@ def test_the_document_is_read_once_and_again_only_when_the_version_moves(copy: C
         asked.append(paths(copy)["$metadata"])
 
     assert asked == [1, 0, 1]
+
+
+def test_a_document_that_is_cut_on_its_way_is_asked_for_again(copy: Copy) -> None:
+    copy.sandbox.faults.add(Fault(kind="cut", match="$metadata"))
+
+    assert copy.sync().success
+    assert paths(copy)["$metadata"] == 2
 
 
 def test_a_run_without_news_asks_nothing_but_the_version_and_the_changes(copy: Copy) -> None:

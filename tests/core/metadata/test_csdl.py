@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from igh_sync_core.errors import ProtocolViolation
+from igh_sync_core.errors import ProtocolViolation, SourceUnavailable
 from igh_sync_core.metadata import Csdl, Navigation, parse_csdl
 from igh_sync_core.model import EntitySet
 
@@ -170,12 +170,12 @@ def test_a_byte_order_mark_is_welcome(encoding: str) -> None:
 
 @given(length=st.integers(1, len(SMALL.encode()) - 1))
 def test_a_document_cut_anywhere_is_refused_as_cut_short(length: int) -> None:
-    with pytest.raises(ProtocolViolation, match="cut short"):
+    with pytest.raises(SourceUnavailable, match="cut short"):
         parse_csdl([SMALL.encode()[:length]])
 
 
-def test_an_empty_document_is_refused() -> None:
-    with pytest.raises(ProtocolViolation, match="cut short"):
+def test_an_empty_document_is_refused_as_cut_short() -> None:
+    with pytest.raises(SourceUnavailable, match="cut short"):
         parse_csdl([])
 
 

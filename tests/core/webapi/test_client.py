@@ -1,12 +1,15 @@
 import json
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx
 import pytest
 from wires import LOGIN, ORG, ROOT, URL, Feed, Pieces, Time, channel_to, numbers
 
-from igh_sync_core.errors import AuthError, ProtocolViolation, SourceUnavailable
+from igh_sync_core.errors import AuthError, ProtocolViolation
+
+DOCUMENT = f"{ROOT}$metadata"
 
 
 class TestRequests:
@@ -151,42 +154,40 @@ class TestPages:
         assert not any("$select" in str(vars(record)) for record in records)
 
 
-class TestStreams:
+class TestReading:
     def test_it_comes_in_pieces_with_the_media_type_asked_for(self) -> None:
         feed = Feed()
         feed.queue = [httpx.Response(503), httpx.Response(200, stream=Pieces([b"<edmx:", b"Edmx/>"]))]
-        with channel_to(feed) as (channel, _), channel.stream(f"{ROOT}$metadata", accept="application/xml") as pieces:
-            assert list(pieces) == [b"<edmx:", b"Edmx/>"]
+        with channel_to(feed) as (channel, _):
+            assert channel.read(DOCUMENT, list, accept="application/xml") == [b"<edmx:", b"Edmx/>"]
 
         assert feed.requests[-1].headers["Accept"] == "application/xml"
         assert channel.requests == 2
 
-    def test_one_that_is_cut_later_raises_and_frees_its_place(self) -> None:
+    def test_one_that_is_cut_in_the_middle_is_read_again_from_its_beginning(self) -> None:
         feed = Feed()
-        feed.queue = [httpx.Response(200, stream=Pieces([b"<edmx:", httpx.ReadError("cut")]))]
+        feed.queue = [
+            httpx.Response(200, stream=Pieces([b"<edmx:", httpx.ReadError("cut")])),
+            httpx.Response(200, stream=Pieces([b"<edmx:", b"Edmx/>"])),
+        ]
         with channel_to(feed, pace=Time().pace(width=1)) as (channel, _):
-            with (
-                pytest.raises(SourceUnavailable, match="no whole answer"),
-                channel.stream(f"{ROOT}$metadata", accept="application/xml") as pieces,
-            ):
-                list(pieces)
+            assert channel.read(DOCUMENT, b"".join, accept="application/xml") == b"<edmx:Edmx/>"
+
+    def test_one_that_cannot_be_parsed_is_an_error_at_once_and_frees_its_place(self) -> None:
+        def parse(pieces: Iterator[bytes]) -> None:
+            next(pieces)
+            raise ProtocolViolation(DOCUMENT)
+
+        feed = Feed()
+        with channel_to(feed, pace=Time().pace(width=1)) as (channel, _):
+            with pytest.raises(ProtocolViolation):
+                channel.read(DOCUMENT, parse, accept="application/xml")
 
             assert channel.get(URL).status == 200
+            assert channel.requests == 2
 
-    def test_one_left_unread_frees_its_place(self) -> None:
-        feed = Feed()
-        with channel_to(feed, pace=Time().pace(width=1)) as (channel, _):
-            with channel.stream(f"{ROOT}$metadata", accept="application/xml") as pieces:
-                next(pieces)
-
-            assert channel.get(URL).status == 200
-
-    def test_a_refusal_is_raised_on_opening(self) -> None:
+    def test_a_refusal_is_raised_before_anything_is_parsed(self) -> None:
         feed = Feed()
         feed.queue = [httpx.Response(403, json={"error": {"code": "0x80072560", "message": "no member"}})]
-        with (
-            channel_to(feed) as (channel, _),
-            pytest.raises(AuthError, match="add an application user"),
-            channel.stream(f"{ROOT}$metadata", accept="application/xml"),
-        ):
-            pytest.fail("nothing to read")
+        with channel_to(feed) as (channel, _), pytest.raises(AuthError, match="add an application user"):
+            channel.read(DOCUMENT, lambda _: pytest.fail("nothing to read"), accept="application/xml")

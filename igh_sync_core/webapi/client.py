@@ -157,7 +157,7 @@ class Channel:
             ProtocolViolation: The address or the reply breaks the contract.
         """
         abandoned = self._sender.interruption.event()
-        return self._sender.retrying(partial(self._whole, url, prefer, abandoned), abandoned)
+        return self._sender.retrying(partial(self._got, url, prefer, abandoned), abandoned)
 
     def read(self, url: str, parse: Callable[[Iterator[bytes]], T], *, accept: str) -> T:
         """What *parse* makes of a reply as it comes, for one too large to hold, such as ``$metadata``.
@@ -208,21 +208,27 @@ class Channel:
         return read_ahead(fetch, trail, abandoned, at_once=at_once, is_ahead=is_ahead)
 
     def _page(self, wish: Callable[..., str], url: str, abandoned: Event) -> Fetched:
-        reply = self._sender.retrying(partial(self._sized, wish, url, abandoned), abandoned)
-        size_bytes = len(reply.body)
-        page = odata.parse_page(reply.body)
-        self._size.settle(size_bytes, len(page.value))
-        log.debug("page read", extra={"entity": self._label, "rows": len(page.value), "size_bytes": size_bytes})
-        return Fetched(page, reply.server_date, size_bytes)
+        fetched = self._sender.retrying(partial(self._sized, wish, url, abandoned), abandoned)
+        rows, size_bytes = len(fetched.page.value), fetched.size_bytes
+        self._size.settle(size_bytes, rows)
+        log.debug("page read", extra={"entity": self._label, "rows": rows, "size_bytes": size_bytes})
+        return fetched
 
-    def _sized(self, wish: Callable[..., str], url: str, abandoned: Event) -> Reply:
+    def _sized(self, wish: Callable[..., str], url: str, abandoned: Event) -> Fetched:
         """One try at a page, in the size that seems right by now."""
         try:
-            return self._whole(url, wish(page_size=self._size.current), abandoned)
+            reply = self._whole(url, wish(page_size=self._size.current), abandoned)
         except SourceUnavailable as error:
             if _took_too_long(error):
                 self._size.shrink()
             raise
+        return Fetched(odata.parse_page(reply.body), reply.server_date, len(reply.body))
+
+    def _got(self, url: str, prefer: str, abandoned: Event) -> Reply:
+        """One try at a reply of another kind, which its reader parses."""
+        reply = self._whole(url, prefer, abandoned)
+        odata.refuse_cut(reply.body)
+        return reply
 
     def _whole(self, url: str, prefer: str, abandoned: Event) -> Reply:
         headers = _HEADERS | ({"Prefer": prefer} if prefer else {})

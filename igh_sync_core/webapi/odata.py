@@ -14,7 +14,7 @@ from urllib.parse import quote
 from msgspec import DecodeError, Raw, Struct, field, structs
 from msgspec.json import Decoder
 
-from igh_sync_core.errors import ProtocolViolation
+from igh_sync_core.errors import ProtocolViolation, SourceUnavailable
 from igh_sync_core.webapi.replies import Challenge, decipher, parse_challenge
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "parse_challenge",
     "parse_page",
     "prefer",
+    "refuse_cut",
     "string_literal",
 ]
 
@@ -82,6 +83,8 @@ class Page(Struct, frozen=True):
 _MARK = b"\xef\xbb\xbf"
 _PAGE_DECODER = Decoder(Page)
 _ANY = Decoder()
+_TEXT = Decoder(Raw)
+_TRUNCATED = "Input data was truncated"  # as msgspec says it
 
 
 def parse_page(body: bytes | bytearray) -> Page:
@@ -90,16 +93,44 @@ def parse_page(body: bytes | bytearray) -> Page:
     The order of keys in the body does not matter: links stand before ``value`` or after it.
 
     Raises:
+        SourceUnavailable: The body ends before its time; asked again, it may come whole.
         ProtocolViolation: The body is no JSON or has no list ``value``.
     """
     try:
-        # To cut the mark off would copy the whole page.
-        return _PAGE_DECODER.decode(memoryview(body)[len(_MARK) :] if body.startswith(_MARK) else body)
+        return _PAGE_DECODER.decode(_unmarked(body))
     except (DecodeError, UnicodeDecodeError) as exc:
         if page := _lenient(body):
             return page
+        _refuse_cut(body, exc)
         message = f"the reply is no page of records: {exc}"
         raise ProtocolViolation(message) from exc
+
+
+def refuse_cut(body: bytes | bytearray) -> None:
+    """Refuse JSON that ends before its time; whatever else may be wrong is left to whoever reads it.
+
+    A gateway that gives up may end a reply in good order, so that nothing but the text itself tells.
+
+    Raises:
+        SourceUnavailable: It does, or is empty.
+    """
+    try:
+        _TEXT.decode(_unmarked(body))
+    except (DecodeError, UnicodeDecodeError) as exc:
+        _refuse_cut(body, exc)
+
+
+def _refuse_cut(body: bytes | bytearray, exc: Exception) -> None:
+    text = body.removeprefix(_MARK).strip()
+    is_object_without_end = text.startswith(b"{") and not text.endswith(b"}")
+    if is_object_without_end or str(exc) == _TRUNCATED:
+        message = f"the reply ends before its time, after {len(body)} bytes"
+        raise SourceUnavailable(message) from exc
+
+
+def _unmarked(body: bytes | bytearray) -> bytes | bytearray | memoryview:
+    """Without the mark that some replies begin with; to cut it off would copy the whole page."""
+    return memoryview(body)[len(_MARK) :] if body.startswith(_MARK) else body
 
 
 def _lenient(body: bytes | bytearray) -> Page | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from igh_sync_core.errors import ProtocolViolation
+from igh_sync_core.errors import ProtocolViolation, SourceUnavailable
 from igh_sync_core.webapi.odata import (
     MAX_CONDITIONS,
     MAX_URL,
@@ -41,11 +41,17 @@ class TestPage:
 
     @pytest.mark.parametrize(
         "body",
-        [b"", b"<html>", b"[]", b"{}", b'{"value":null}', b'{"value":{}}', b'{"value":[', b'{"value":["\xff"'],
+        [b"<html>", b"[]", b"{}", b'{"value":null}', b'{"value":{}}', b'{"value":[]}}'],
     )
     def test_anything_else_is_a_violation(self, body: bytes) -> None:
         with pytest.raises(ProtocolViolation, match="no page of records"):
             parse_page(body)
+
+    @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+    @pytest.mark.parametrize("body", [b"", b" \n", b'{"value":[', b'{"value":["\xff"', b'{"value":[{"a":{}}'])
+    def test_one_that_ends_before_its_time_may_come_whole_another_time(self, mark: bytes, body: bytes) -> None:
+        with pytest.raises(SourceUnavailable, match="ends before its time"):
+            parse_page(mark + body)
 
     def test_a_fault_within_a_record_leaves_the_page_to_whoever_names_the_record(self) -> None:
         body = b'{"@odata.nextLink":"n","value":[{"a": 1},{"a":"cut in an emoji \\ud83d"}]}'

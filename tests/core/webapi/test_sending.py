@@ -1,10 +1,11 @@
 import gc
+import gzip
 
 import httpx
 import pytest
 from wires import BUSY, ROOT, SLOW, URL, Entra, Feed, Time, busy, channel_to, config, numbers
 
-from igh_sync_core.errors import RequestRejected, SourceUnavailable
+from igh_sync_core.errors import ProtocolViolation, RequestRejected, SourceUnavailable
 from igh_sync_core.webapi.client import Client
 
 
@@ -33,6 +34,32 @@ class TestRetries:
 
         assert len(clock.sleeps) == 1
         assert 0.5 <= clock.sleeps[0] <= 2
+
+    @pytest.mark.parametrize("length", [0, 1, 22, 24, 25, 26, 27, 30, 35, 45, 46, 47])
+    @pytest.mark.parametrize("is_zipped", [False, True], ids=["plain", "gzip"])
+    def test_a_body_that_ends_before_its_time_in_good_order_is_asked_for_again(
+        self, length: int, *, is_zipped: bool
+    ) -> None:
+        whole = b'{"value":[{"n":1,"t":true},{"n":-2.5e7,"s":"\\u00e9"}]}'
+        cut = (gzip.compress(whole) if is_zipped else whole)[:length]
+        headers = {"Content-Encoding": "gzip"} if is_zipped else {}
+        feed = Feed(pages=1)
+        feed.queue = [httpx.Response(200, headers=headers, stream=httpx.ByteStream(cut)) for _ in range(2)]
+        with channel_to(feed) as (channel, _):
+            assert numbers(channel) == [1]
+            feed.queue = [httpx.Response(200, headers=headers, stream=httpx.ByteStream(cut))]
+            assert channel.get(URL).body.endswith(b"}")
+
+        assert channel.requests == 3 + 2
+
+    @pytest.mark.parametrize("body", [b"<html>maintenance</html>", b'{"value":[{]}', b'{"ok":true}', b"[]"])
+    def test_a_whole_body_that_is_no_page_is_not_asked_for_again(self, body: bytes) -> None:
+        feed = Feed(pages=1)
+        feed.queue = [httpx.Response(200, content=body)]
+        with channel_to(feed) as (channel, _), pytest.raises(ProtocolViolation, match="no page of records"):
+            numbers(channel)
+
+        assert channel.requests == 1
 
     @pytest.mark.parametrize("status", [400, 403, 404, 410, 412, 413])
     def test_a_refusal_is_final(self, status: int) -> None:

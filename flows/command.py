@@ -14,6 +14,8 @@ from igh_sync_core.cli import common
 from igh_sync_core.cli.display import summary_table
 from igh_sync_core.config import load_config
 from igh_sync_core.errors import Interrupted, SyncError
+from igh_sync_core.webapi.http import check_environment
+from igh_sync_core.webapi.proxies import exempt_this_machine
 
 DEMONSTRATION_ROWS = 2_000
 LEAST_ROWS, MOST_ROWS = 100, 10_000_000
@@ -42,6 +44,8 @@ def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> in
 
 
 def _do(flow: Callable[..., Any], options: dict[str, Any], console: Console) -> None:
+    check_environment()
+    exempt_this_machine()  # the sandbox is on it, and often Prefect's server
     sandbox, rows, block = options.pop("sandbox"), options.pop("rows"), options.pop("save_blocks")
     if sandbox:
         from flows.demonstration import demonstrate  # noqa: PLC0415 - the sandbox is loaded only on demand

@@ -26,6 +26,8 @@ from prefect.settings import (
 )
 
 from flows.server import ServerUnreachable
+from igh_sync_core.webapi.http import check_environment
+from igh_sync_core.webapi.proxies import exempt_this_machine
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,7 +42,13 @@ class StandaloneFlow(Flow[P, R]):
     """A flow whose plain call is as clean as a run on a server."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Flow's own signature
-        """Run the flow; see ``Flow.__call__``."""
+        """Run the flow; see ``Flow.__call__``.
+
+        Raises:
+            ConfigError: What the environment says of proxies or authorities cannot be used; Prefect could not either.
+        """
+        check_environment()
+        exempt_this_machine()  # a temporary server, and often a lasting one, is on it
         with quiet_server():
             return super().__call__(*args, **kwargs)
 

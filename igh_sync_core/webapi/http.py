@@ -1,5 +1,6 @@
 """The one HTTP stack, opened in one place, and the border where its errors become ours."""
 
+import os
 import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ import httpx
 
 from igh_sync_core.config import Config
 from igh_sync_core.config.addresses import origin_of
-from igh_sync_core.errors import AuthError, ProtocolViolation, SourceUnavailable
+from igh_sync_core.errors import AuthError, ConfigError, ProtocolViolation, SourceUnavailable
+from igh_sync_core.webapi import proxies
 
 _TIMEOUTS = httpx.Timeout(120.0, connect=10.0, pool=None)
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=52)
@@ -22,10 +24,16 @@ def open_http(config: Config, transport: httpx.BaseTransport | None = None) -> h
     Limits of the Web API are per web server, and its affinity cookies would keep all requests on one.
 
     Source: https://learn.microsoft.com/power-apps/developer/data-platform/send-parallel-requests
+
+    Raises:
+        ConfigError: What the environment says of proxies or authorities cannot be used.
     """
+    if transport is None:
+        proxies.check()
     changed_ns = Path(config.ca_file).stat().st_mtime_ns if config.ca_file else 0
     return _Client(
         transport=transport,
+        mounts=proxies.direct(),
         verify=_trust(config.ca_file, changed_ns),
         timeout=_TIMEOUTS,
         limits=_LIMITS,
@@ -72,10 +80,20 @@ class _Client(httpx.Client):
 _NO_COOKIES = _NoCookies()
 
 
+def check_environment() -> None:
+    """See that what the environment says of proxies and authorities can be used; sends nothing.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    proxies.check()
+    _trust(None, 0)
+
+
 @lru_cache(maxsize=8)
 def _trust(ca_file: str | None, _changed_ns: int) -> ssl.SSLContext:
     """Whom to trust; read once per process and state of the file, since all the authorities take a while to read."""
-    trust = httpx.create_ssl_context()
+    trust = _usual_trust()
     if ca_file:
         trust.load_verify_locations(cafile=ca_file)
     trust.set_alpn_protocols(["http/1.1"])
@@ -83,6 +101,17 @@ def _trust(ca_file: str | None, _changed_ns: int) -> ssl.SSLContext:
     # may just be copying: what lies there by then would go over the wire, and the server refuse it.
     trust.set_alpn_protocols = _leave_protocols  # type: ignore[assignment, method-assign]
     return trust
+
+
+def _usual_trust() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as exc:
+        path = os.environ.get("SSL_CERT_FILE")
+        if not path:
+            raise
+        fault = f"SSL_CERT_FILE: {path} cannot be used ({exc.strerror or exc})"
+        raise ConfigError([f"{fault}; name a PEM file of certificate authorities, or unset it"]) from exc
 
 
 def _leave_protocols(_protocols: Iterable[str]) -> None:

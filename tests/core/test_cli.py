@@ -491,6 +491,21 @@ FAULTS = (
 )
 
 
+@pytest.mark.parametrize("question", [[], ["plan"], ["doctor"]])
+@pytest.mark.parametrize("name", ["ALL_PROXY", "SSL_CERT_FILE"])
+def test_a_network_setting_of_the_machine_that_cannot_be_used_is_one_line(
+    shell: Shell, question: list[str], name: str
+) -> None:
+    shell.environment[name] = "gopher://svc:hunter2@proxy"
+    done = shell.sync(*question)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {name}")
+    assert len(done.stderr.splitlines()) == 1
+    assert name == "SSL_CERT_FILE" or "hunter2" not in done.stderr
+    assert not (shell.folder / "copy.db").exists()
+
+
 @pytest.mark.parametrize("question", [[], ["plan"]])
 def test_so_do_those_of_arguments_and_of_the_folder_of_the_database(shell: Shell, question: list[str]) -> None:
     shell.env_file.write_text("DATAVERSE_API_URL=https://org.crm.dynamics.com\nSQLITE_DB_PATH=/nowhere/copy.db\n")

@@ -138,6 +138,7 @@ def test_a_killed_run_can_simply_be_run_again(dataverse: Server, prefect_server:
 
 @pytest.mark.usefixtures("prefect_server")
 def test_the_demonstration_shows_both_runs_and_a_history(alone: dict[str, str], tmp_path: Path) -> None:
+    alone |= {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}  # of no use: all is on here
     command = [sys.executable, "-m", "flows.sync_dataverse", "--sandbox", "--rows", "200"]
     done = subprocess.run(command, env=alone, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 - our own command
 

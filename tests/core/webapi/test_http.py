@@ -5,8 +5,23 @@ from pathlib import Path
 import pytest
 from copies import config_of
 
+from igh_sync_core.errors import ConfigError
 from igh_sync_core.sandbox import health_organisation, serve
-from igh_sync_core.webapi.http import open_http
+from igh_sync_core.webapi.http import _trust, check_environment, open_http
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"], ids=["gone", "no PEM"])
+def test_authorities_of_the_environment_that_cannot_be_read_are_a_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "authorities.pem"
+    if content:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    _trust.cache_clear()
+
+    with pytest.raises(ConfigError, match=rf"SSL_CERT_FILE: {file} cannot be used .* or unset it"):
+        check_environment()
 
 
 def test_connections_of_several_threads_do_not_change_what_they_share(

@@ -43,7 +43,7 @@ async def run_sync(
 ) -> bool:
     """Bring the copy up to date; may be awaited in any event loop, and in several at once.
 
-    Cancelled, by a timeout or an interrupt, it ends at the next request or page; the next run goes on from there.
+    Cancelled, by a timeout or an interrupt, it ends within about a second; the next run goes on from there.
 
     Args:
         config: Where from, as whom, and where to.

@@ -99,7 +99,8 @@ def read_ahead(
     link then names all that is still to be read once the page is stored, an address a line: none only on the very last
     page.
 
-    The threads end with the generator, however that ends: an unwanted request stops at its next wait or chunk.
+    The threads end with the generator, however that ends: an unwanted request stops at its next wait or chunk, in an
+    interruption at once.
 
     Args:
         fetch: Gets one page; told by the event that nobody wants it any more.

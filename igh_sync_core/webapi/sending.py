@@ -3,10 +3,11 @@
 Rings, outermost first: ``retrying`` → ``open_reply`` (gate, verdict) → ``_send`` (the exact address) → the token.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from tenacity import Retrying, retry_if_exception_type
@@ -21,6 +22,8 @@ from igh_sync_core.webapi.paging import check_address
 from igh_sync_core.webapi.replies import decipher
 
 T = TypeVar("T")
+
+_CONNECTED = ("connect_tcp.complete", "start_tls.complete")
 
 
 class Sender:
@@ -43,7 +46,7 @@ class Sender:
         self.interruption = interruption
         self._pace = pace
         self._http = open_http(config, transport)
-        self._http.event_hooks = {"request": [_count]}
+        self._http.event_hooks = {"request": [self._begin]}
         self._auth = DataverseAuth(config, self._http)
         self._gate = Gate(pace)
         self._has_answered = Event()
@@ -70,7 +73,7 @@ class Sender:
             stop=patience.is_over,
             sleep=rest,
             reraise=True,
-        )(attempt)
+        )(partial(_unless, abandoned, attempt))
 
     def open_reply(
         self, url: str, headers: dict[str, str], *, abandoned: Event, on_sent: Callable[[], None]
@@ -109,6 +112,29 @@ class Sender:
         self._gate.heed(response.headers.get("x-ms-dop-hint"))
         return response
 
+    def _begin(self, request: httpx.Request) -> None:
+        """Called before each request leaves, those for login among them."""
+        if self.interruption.is_set:
+            raise Interrupted
+        request.extensions["trace"] = self._trace
+        if on_sent := request.extensions.get("on_sent"):  # requests for login have none
+            on_sent()
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Told by httpx's transport of each step of a request."""
+        if event.endswith(_CONNECTED):
+            self.interruption.attend(info["return_value"].get_extra_info("socket"))
+
+
+def _unless(abandoned: Event, attempt: Callable[[], T]) -> T:
+    """One try; that nobody wants it any more is why it failed, not what it says itself."""
+    try:
+        return attempt()
+    except SourceUnavailable as error:
+        if abandoned.is_set():
+            raise Interrupted from error
+        raise
+
 
 @contextmanager
 def _released(response: httpx.Response) -> Iterator[httpx.Response]:
@@ -136,8 +162,5 @@ def read_chunks(response: httpx.Response, url: str, abandoned: Event) -> Iterato
             if abandoned.is_set():
                 raise Interrupted
             yield chunk
-
-
-def _count(request: httpx.Request) -> None:
-    if on_sent := request.extensions.get("on_sent"):  # requests for login have none
-        on_sent()
+    if abandoned.is_set():  # it may have ended for that
+        raise Interrupted

@@ -10,10 +10,12 @@ from threading import Barrier, Thread
 import httpx
 import pytest
 from copies import config_of
-from wires import Time
+from wires import Time, until
 
-from igh_sync_core.sandbox import Server, health_organisation, serve
+from igh_sync_core.errors import Interrupted
+from igh_sync_core.sandbox import Fault, Server, health_organisation, serve
 from igh_sync_core.webapi.client import Client
+from igh_sync_core.webapi.interruption import Interruption
 
 
 class Proxy:
@@ -104,3 +106,19 @@ def test_every_connection_is_asked_for_by_host_and_port_and_no_address_leaves_in
     assert len(proxy.asked) > 1
     assert set(proxy.asked) == {f"CONNECT {config.origin.removeprefix('https://')} HTTP/1.1"}
     assert server.sandbox.log[-1].query == query.partition("?")[2]
+
+
+def test_an_interruption_ends_what_waits_for_a_reply_through_the_tunnel(
+    proxy: Proxy, server: Server, tmp_path: Path
+) -> None:
+    config, interruption = config_of(server, tmp_path / "copy.db"), Interruption()
+    server.sandbox.faults.add(Fault(kind="slow", match="contacts", delay_s=20.0))
+    with (
+        Client(config, transport=through(proxy, server), interruption=interruption) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        waiting = pool.submit(client.channel("x").get, f"{config.api_root}contacts?$top=1")
+        assert until(lambda: any(one.path.endswith("contacts") for one in server.sandbox.log))
+        interruption.set()
+
+        assert isinstance(waiting.exception(timeout=5), Interrupted)

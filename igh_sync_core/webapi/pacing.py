@@ -33,7 +33,7 @@ class Pace:
     """How hard to try and how wide to go; the clock and the sleep are here so that tests need neither.
 
     Attributes:
-        total_s: Seconds without one good reply before a request is given up; also the longest rest that is obeyed.
+        total_s: Seconds from a request's own first failure until it is given up; also the longest rest that is obeyed.
         attempts: Tries of one request at most.
         first_attempts: The same while the server has never answered: a wrong address should fail soon.
         longest_wait_s: Ceiling of the growing waits between tries, where the server names none.
@@ -41,7 +41,8 @@ class Pace:
         page_bytes: Size that pages should have, as text and objects.
         clock: Seconds, only ever forward.
         wait: Sleep that ends early when the event is set.
-        turnstile: A further place that each request holds, such as one shared by several machines.
+        turnstile: A further place that each request holds, such as one shared by several machines; where it is not to
+            be had, it raises ``SourceUnavailable``, and the request is tried again.
     """
 
     total_s: float = 300.0

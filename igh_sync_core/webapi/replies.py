@@ -34,6 +34,8 @@ _BUSY_CODES = {
     "0x8005f103",
     "0x8004a001",  # pressure on the database
 }
+_NO_CODES = {"", "0x0"}
+_REDIRECTS = {301, 302, 303, 307, 308}
 _LOGIN_REMEDIES = {
     "0x80072560": "add an application user with this client id to the environment and give it a security role",
     "0x80042f09": "give the application user a security role with read access to the tables",
@@ -88,7 +90,7 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, url: str) -> 
     Raises:
         AuthError: 401, or a 403 that says this application may not use the environment at all.
         SourceUnavailable: Busy, down or timed out; ``retry_after_s`` as the server asked.
-        ProtocolViolation: A redirect, which is not followed.
+        ProtocolViolation: A redirect, which is not followed, or another status below 400.
         RequestRejected: Everything else. ``code`` is in lower case, "" where the reply holds none.
     """
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
@@ -155,10 +157,11 @@ def _judge(status: int, code: str) -> tuple[type[SourceError], str]:
         return AuthError, _REFUSED_TOKEN
     if status == HTTPStatus.FORBIDDEN and code in _LOGIN_REMEDIES:
         return AuthError, _LOGIN_REMEDIES[code]
-    if status in _BUSY_STATUSES or (status == HTTPStatus.INTERNAL_SERVER_ERROR and (not code or code in _BUSY_CODES)):
+    if status in _BUSY_STATUSES or (status == HTTPStatus.INTERNAL_SERVER_ERROR and code in _NO_CODES | _BUSY_CODES):
         return SourceUnavailable, ""
     if status < HTTPStatus.BAD_REQUEST:
-        return ProtocolViolation, "redirects are not followed; set DATAVERSE_API_URL to the final address"
+        told = "redirects are not followed; set DATAVERSE_API_URL to the final address"
+        return ProtocolViolation, told if status in _REDIRECTS else "no answer to what was asked"
     return RequestRejected, _REMEDIES.get(code, "")
 
 

@@ -46,6 +46,9 @@ class TestDecipher:
             (429, "0x80072322", SourceUnavailable),
             (429, "429", SourceUnavailable),
             (500, "0x80040216", SourceUnavailable),
+            (500, "0x0", SourceUnavailable),
+            (500, "", SourceUnavailable),
+            (400, "0x0", RequestRejected),
             (500, "0x80044150", SourceUnavailable),
             (500, "0x80044151", SourceUnavailable),
             (500, "0x80040265", RequestRejected),
@@ -58,6 +61,20 @@ class TestDecipher:
 
         assert type(error) is kind
         assert (error.status, error.code, error.url) == (status, code.lower(), f"{ROOT}accounts")
+
+    @pytest.mark.parametrize("status", [301, 302, 307, 308])
+    def test_a_redirect_names_the_remedy(self, status: int) -> None:
+        error = verdict(status)
+
+        assert type(error) is ProtocolViolation
+        assert "redirects are not followed; set DATAVERSE_API_URL" in str(error)
+
+    @pytest.mark.parametrize("status", [300, 304])
+    def test_what_is_no_redirect_is_not_called_one(self, status: int) -> None:
+        error = verdict(status)
+
+        assert type(error) is ProtocolViolation
+        assert "redirect" not in str(error)
 
     @pytest.mark.parametrize(
         "body", [b"", b"<html><h1>Bad &amp; gone</h1></html>", b'{"Message":"x"}', b"\xff\xfe", b"[]"]
@@ -80,9 +97,6 @@ class TestDecipher:
         error = verdict(403, fault("0x80072560", "The user is not a member of the organization."))
 
         assert "403 0x80072560: The user is not a member of the organization.; add an application user" in str(error)
-
-    def test_a_redirect_is_not_followed(self) -> None:
-        assert isinstance(verdict(302, b"", location="https://evil.example/"), ProtocolViolation)
 
     @pytest.mark.parametrize(
         ("headers", "seconds"),

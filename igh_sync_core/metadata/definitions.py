@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.json import Decoder
 from msgspec.structs import fields
 
-from igh_sync_core.metadata.listing import cast_url, decode_item, decode_items, entity_url
+from igh_sync_core.metadata.listing import cast_url, decode_items
 from igh_sync_core.model import EntitySet, LogicalName
 
 
@@ -93,11 +93,6 @@ MANY_TO_MANY_URL = (
 """All N:N relationships of the organisation, in one reply."""
 
 
-def definition_url(logical_name: LogicalName) -> str:
-    """Address of one table's definition; SchemaError for a name that is no identifier."""
-    return f"{entity_url(logical_name)}?{_select(Definition)}"
-
-
 def lookup_targets_url(logical_name: LogicalName) -> str:
     """Address of the targets of a table's lookups, owner columns included."""
     return f"{cast_url(logical_name, 'LookupAttributeMetadata')}?{_select(_Lookup)}"
@@ -117,11 +112,6 @@ def parse_definitions(body: bytes) -> dict[LogicalName, Definition]:
     """All tables by logical name, from the reply to ``DEFINITIONS_URL``; ProtocolViolation if malformed."""
     found = decode_items(body, _DEFINITION, what="EntityDefinitions")
     return {definition.logical_name: definition for definition in found}
-
-
-def parse_definition(body: bytes) -> Definition:
-    """One table, from the reply to ``definition_url``; ProtocolViolation if malformed."""
-    return decode_item(body, _DEFINITION, what="EntityDefinitions")
 
 
 def parse_lookup_targets(body: bytes) -> dict[str, tuple[LogicalName, ...]]:

@@ -39,11 +39,6 @@ class OptionSet(Struct, frozen=True):
     kind: OptionKind
     options: tuple[Option, ...] = ()
 
-    @property
-    def codes(self) -> tuple[int, ...]:
-        """Distinct codes in the vendor's order."""
-        return tuple(dict.fromkeys(option.code for option in self.options))
-
 
 class _LocalizedLabel(Struct, frozen=True, rename="pascal"):
     language_code: int

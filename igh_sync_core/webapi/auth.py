@@ -7,6 +7,7 @@ Source: https://learn.microsoft.com/power-apps/developer/data-platform/use-singl
 
 import re
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from threading import Lock
@@ -21,7 +22,7 @@ from igh_sync_core.config.addresses import origin_of
 from igh_sync_core.config.certificate import describe_source, read_certificate
 from igh_sync_core.errors import AuthError, ConfigError, ProtocolViolation, SourceUnavailable
 from igh_sync_core.webapi.http import translated
-from igh_sync_core.webapi.replies import Challenge, decipher, parse_challenge, redact
+from igh_sync_core.webapi.replies import decipher, redact
 
 LOGIN_HOSTS = frozenset(
     {
@@ -39,6 +40,7 @@ LOGIN_HOSTS = frozenset(
 )
 """Hosts of Microsoft's clouds that may be sent the secret on a challenge's word alone."""
 
+_AUTHORIZATION = re.compile(r"\bauthorization_uri\s*=\s*\"?https://([^/\s\",]+)/([^/\s\",]+)", re.IGNORECASE)
 _NO_TENANTS = {"common", "organizations", "consumers"}
 _PASSING_ERRORS = {"temporarily_unavailable", "server_error", "service_unavailable"}
 _REMEDIES = {
@@ -55,6 +57,19 @@ _REMEDIES = {
     "AADSTS7000112": "the app registration is disabled; enable it",
     "AADSTS53003": "have conditional access allow this application",
 }
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """Where an environment sends people to log in.
+
+    Attributes:
+        authority_host: Login host, with a port only where one is named.
+        tenant: GUID or domain; ``common`` and the like are possible, and are no tenant.
+    """
+
+    authority_host: str
+    tenant: str
 
 
 class DataverseAuth(httpx.Auth):
@@ -199,6 +214,19 @@ class _LoginHttp:
 
 def _is_busy(response: httpx.Response) -> bool:
     return response.status_code == HTTPStatus.TOO_MANY_REQUESTS or response.is_server_error
+
+
+def parse_challenge(header: str) -> Challenge:
+    """Read login host and tenant from ``WWW-Authenticate``; values may be quoted, names have any case.
+
+    Raises:
+        AuthError: The header names no login of the kind Dataverse uses.
+    """
+    found = _AUTHORIZATION.search(header) if re.search(r"\bbearer\b", header, re.IGNORECASE) else None
+    if not found:
+        message = "the server asks for no login that Dataverse uses; check DATAVERSE_API_URL"
+        raise AuthError(message, status=401)
+    return Challenge(authority_host=found[1].lower(), tenant=found[2])
 
 
 def _trusted(challenge: Challenge) -> str:

@@ -7,35 +7,26 @@ Source: https://learn.microsoft.com/power-apps/developer/data-platform/webapi/qu
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime
-from typing import NewType
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 from msgspec import DecodeError, Raw, Struct, field, structs
 from msgspec.json import Decoder
 
 from igh_sync_core.errors import ProtocolViolation, SourceUnavailable
-from igh_sync_core.webapi.replies import Challenge, decipher, parse_challenge
 
 __all__ = [
     "MAX_CONDITIONS",
     "MAX_PAGE_SIZE",
     "MAX_URL",
-    "Challenge",
-    "Literal",
     "Page",
-    "date_literal",
     "datetime_literal",
-    "decipher",
     "entity_url",
-    "guid_literal",
     "id_batches",
     "in_filter",
-    "parse_challenge",
     "parse_page",
     "prefer",
     "refuse_cut",
-    "string_literal",
 ]
 
 MAX_URL = 32_768
@@ -47,10 +38,6 @@ MAX_CONDITIONS = 500
 MAX_PAGE_SIZE = 5_000
 """Rows of a page at most; elastic tables answer with 500."""
 
-Literal = NewType("Literal", str)
-"""Text that may stand in a ``$filter`` as a value."""
-
-_GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # Characters that RFC 3986 allows in a query and that do not end an option's value; the rest is percent-encoded.
@@ -178,19 +165,7 @@ def entity_url(  # noqa: PLR0913 - one keyword for each query option of OData
     return f"{api_root}{entity_set}" + (f"?{query}" if query else "")
 
 
-def guid_literal(value: str) -> Literal:
-    """A record id as filters take it: bare and in lower case.
-
-    Raises:
-        ValueError: It is no GUID.
-    """
-    if not _GUID.fullmatch(value):
-        message = f"{value!r} is no GUID"
-        raise ValueError(message)
-    return Literal(value.lower())
-
-
-def datetime_literal(value: datetime) -> Literal:
+def datetime_literal(value: datetime) -> str:
     """An aware time as filters take it, in UTC and whole seconds: ``2021-04-28T15:19:30Z``.
 
     Fractions are cut, since the Web API keeps whole seconds; ``ge`` then loses nothing.
@@ -201,17 +176,7 @@ def datetime_literal(value: datetime) -> Literal:
     if value.tzinfo is None:
         message = "a time without zone cannot be compared with the server's"
         raise ValueError(message)
-    return Literal(value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-
-
-def date_literal(value: date) -> Literal:
-    """A day as filters take it: ``1990-01-31``."""
-    return Literal(f"{value:%Y-%m-%d}")
-
-
-def string_literal(value: str) -> Literal:
-    """Text as filters take it: in single quotes, its own quotes doubled."""
-    return Literal("'" + value.replace("'", "''") + "'")
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def in_filter(column: str, ids: Iterable[str]) -> str:

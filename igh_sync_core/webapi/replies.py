@@ -7,7 +7,6 @@ Source: https://learn.microsoft.com/power-apps/developer/data-platform/webapi/co
 import html
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -50,20 +49,6 @@ _TAGS = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTA
 _QUOTED_QUERY = re.compile(r"'(https?://[^\s'?]*)\?.*'(?=[\s.,;)]|$)", re.DOTALL)
 _QUERY = re.compile(r"(https?://[^\s'\"?]*)\?\S*")
 _TOKENS = re.compile(r"\bBearer\s+\S+|\beyJ[\w-]+(?:\.[\w-]*)*", re.IGNORECASE)
-_AUTHORIZATION = re.compile(r"\bauthorization_uri\s*=\s*\"?https://([^/\s\",]+)/([^/\s\",]+)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Challenge:
-    """Where an environment sends people to log in.
-
-    Attributes:
-        authority_host: Login host, with a port only where one is named.
-        tenant: GUID or domain; ``common`` and the like are possible, and are no tenant.
-    """
-
-    authority_host: str
-    tenant: str
 
 
 class _Fault(msgspec.Struct):
@@ -105,19 +90,6 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, url: str) -> 
         url=url.partition("?")[0],
         retry_after_s=parse_retry_after(headers),
     )
-
-
-def parse_challenge(header: str) -> Challenge:
-    """Read login host and tenant from ``WWW-Authenticate``; values may be quoted, names have any case.
-
-    Raises:
-        AuthError: The header names no login of the kind Dataverse uses.
-    """
-    found = _AUTHORIZATION.search(header) if re.search(r"\bbearer\b", header, re.IGNORECASE) else None
-    if not found:
-        message = "the server asks for no login that Dataverse uses; check DATAVERSE_API_URL"
-        raise AuthError(message, status=401)
-    return Challenge(authority_host=found[1].lower(), tenant=found[2])
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:

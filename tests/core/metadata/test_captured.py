@@ -13,7 +13,7 @@ from igh_sync_core.metadata import (
     build_spec,
     definition_from_csdl,
     parse_csdl,
-    parse_definition,
+    parse_definitions,
     parse_options,
 )
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, Lookup, OptionKind, TableSpec
@@ -86,7 +86,9 @@ def test_without_a_definition_systemuser_keeps_its_own_id(organisation: Csdl) ->
 
 
 def test_real_definition_and_real_options_meet_the_real_model(captures: Path, organisation: Csdl) -> None:
-    definition = parse_definition((captures / "definitions" / "tf_contact.json").read_bytes())
+    [definition] = parse_definitions(
+        b'{"value":[' + (captures / "definitions" / "tf_contact.json").read_bytes() + b"]}"
+    ).values()
     kinds = {"picklists": OptionKind.PICKLIST, "states": OptionKind.STATE, "statuses": OptionKind.STATUS}
     options = tuple(
         one

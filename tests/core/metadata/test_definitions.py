@@ -12,12 +12,10 @@ from igh_sync_core.metadata import (
     DEFINITIONS_URL,
     MANY_TO_MANY_URL,
     Definition,
-    definition_url,
     lookup_targets_url,
     memo_lengths_url,
     options_url,
     parse_csdl,
-    parse_definition,
     parse_definitions,
     parse_lengths,
     parse_lookup_targets,
@@ -51,7 +49,6 @@ def test_addresses_are_exactly_those_of_the_vendor() -> None:
     )
 
     assert f"EntityDefinitions?{selected}" == DEFINITIONS_URL
-    assert definition_url(ACCOUNT) == f"EntityDefinitions(LogicalName='account')?{selected}"
     assert lookup_targets_url(ACCOUNT) == f"{attributes}LookupAttributeMetadata?$select=LogicalName,Targets"
     assert string_lengths_url(ACCOUNT) == f"{attributes}StringAttributeMetadata?$select=LogicalName,MaxLength"
     assert memo_lengths_url(ACCOUNT) == f"{attributes}MemoAttributeMetadata?$select=LogicalName,MaxLength"
@@ -61,7 +58,7 @@ def test_addresses_are_exactly_those_of_the_vendor() -> None:
     )
 
 
-@pytest.mark.parametrize("address", [definition_url, lookup_targets_url, string_lengths_url, memo_lengths_url])
+@pytest.mark.parametrize("address", [lookup_targets_url, string_lengths_url, memo_lengths_url])
 @pytest.mark.parametrize("name", ["", "x')/Attributes", "tab le", "1st", "é", "account\n"])
 def test_nothing_but_an_identifier_gets_into_an_address(address: Callable[[LogicalName], str], name: str) -> None:
     with pytest.raises(SchemaError, match="not a table's logical name"):
@@ -92,9 +89,9 @@ def test_a_real_organisation_declares_all_that_is_selected(captures: Path, type_
 
 @pytest.mark.parametrize(("file", "key"), [("tf_account.json", "accountid"), ("tf_contact.json", "contactid")])
 def test_real_definitions_are_read(captures: Path, file: str, key: str) -> None:
-    body = (captures / "definitions" / file).read_bytes()
+    item = json.loads((captures / "definitions" / file).read_bytes())
 
-    one = parse_definition(body)
+    (one,) = parse_definitions(reply(item)).values()
 
     assert one.primary_id_attribute == key
     assert one.entity_set_name == f"{one.logical_name}s"

@@ -31,6 +31,10 @@ def texts(found: OptionSet) -> list[tuple[int, int, str]]:
     return [(option.code, option.language, option.label) for option in found.options]
 
 
+def codes_of(found: OptionSet) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(option.code for option in found.options))
+
+
 @pytest.fixture(scope="module", name="captures")
 def captures_folder() -> Path:
     folder = os.environ.get("DATAVERSE_CAPTURES")
@@ -75,7 +79,7 @@ def test_real_picklists_are_read(captures: Path) -> None:
 
     education, family, gender = parse_options(body, entity=CONTACT, kind=OptionKind.PICKLIST)
 
-    assert (education.field, education.codes) == ("educationcode", (1,))
+    assert (education.field, codes_of(education)) == ("educationcode", (1,))
     assert texts(family) == [(1, 1033, "Single"), (2, 1033, "Married"), (3, 1033, "Divorced"), (4, 1033, "Widowed")]
     assert gender.options[0] == Option(CONTACT, "gendercode", 1, 1033, "Male")
 
@@ -90,7 +94,7 @@ def test_real_picklists_are_read(captures: Path) -> None:
 def test_real_states_are_read(captures: Path, file: str, kind: OptionKind, field: str, codes: tuple[int, ...]) -> None:
     (found,) = parse_options((captures / file).read_bytes(), entity=CONTACT, kind=kind)
 
-    assert (found.field, found.kind, found.codes) == (field, kind, codes)
+    assert (found.field, found.kind, codes_of(found)) == (field, kind, codes)
     assert [option.label for option in found.options] == ["Active", "Inactive"]
 
 
@@ -128,7 +132,7 @@ def test_a_global_set_stands_in_for_a_missing_local_one(local: dict[str, object]
 def test_a_local_set_wins_over_the_global_one() -> None:
     local, shared = ({"Options": [{"Value": code, "Label": label((1033, "x"))}]} for code in (1, 2))
 
-    assert parse_one({"OptionSet": local, "GlobalOptionSet": shared}).codes == (1,)
+    assert codes_of(parse_one({"OptionSet": local, "GlobalOptionSet": shared})) == (1,)
 
 
 def test_a_column_without_any_set_is_still_named() -> None:

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igh_sync_core.errors import AuthError, ProtocolViolation, RequestRejected, SourceError, SourceUnavailable
-from igh_sync_core.webapi.odata import Challenge, decipher, parse_challenge
-from igh_sync_core.webapi.replies import parse_retry_after
+from igh_sync_core.webapi.replies import decipher, parse_retry_after
 
 ROOT = "https://org.crm.dynamics.com/api/data/v9.2/"
 ID = "7d577253-3ef0-4a0a-bb7f-8335c2596e70"
@@ -153,41 +152,3 @@ class TestDecipher:
                 assert " ".join(body["error"]["message"].split())[:30] in str(error)
             if "Retry-After" in entry["headers"]:
                 assert error.retry_after_s == float(entry["headers"]["Retry-After"])
-
-
-class TestChallenge:
-    TENANT = "0f6d1cf4-2c14-4d3e-9a32-5b8c1d7a9e10"
-
-    @pytest.mark.parametrize(
-        "header",
-        [
-            "Bearer authorization_uri=https://login.microsoftonline.com/{t}/oauth2/authorize, resource_id=https://org/",
-            'Bearer authorization_uri="https://login.microsoftonline.com/{t}/oauth2/authorize", resource_id="https://org/"',
-            "bearer AUTHORIZATION_URI = https://Login.MicrosoftOnline.com/{t}/oauth2/v2.0/authorize",
-            "Bearer resource_id=https://org/,authorization_uri=https://login.microsoftonline.com/{t}",
-            "Negotiate, Bearer authorization_uri=https://login.microsoftonline.com/{t}/",
-        ],
-    )
-    def test_every_known_spelling_is_read(self, header: str) -> None:
-        challenge = parse_challenge(header.format(t=self.TENANT))
-
-        assert challenge == Challenge("login.microsoftonline.com", self.TENANT)
-
-    def test_a_port_stays_with_the_host(self) -> None:
-        header = "Bearer authorization_uri=https://localhost:4443/contoso.com/oauth2/authorize, resource_id=x"
-
-        assert parse_challenge(header) == Challenge("localhost:4443", "contoso.com")
-
-    @pytest.mark.parametrize(
-        "header",
-        [
-            "",
-            "Basic realm=x",
-            "Bearer",
-            "Bearer authorization_uri=http://login.microsoftonline.com/t/oauth2/authorize",
-            "Bearer authorization_uri=https://login.microsoftonline.com/",
-        ],
-    )
-    def test_anything_else_is_no_dataverse_login(self, header: str) -> None:
-        with pytest.raises(AuthError, match="no login that Dataverse uses"):
-            parse_challenge(header)

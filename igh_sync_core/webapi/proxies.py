@@ -41,7 +41,10 @@ def check() -> None:
 
 def exempt_this_machine() -> None:
     """Let whoever in this process or its children heeds the environment ask for this machine without a proxy, too."""
-    exempt = getproxies().get("no", "")
+    named = getproxies()
+    if not any(named.get(scheme) for scheme in _SCHEMES):
+        return
+    exempt = named.get("no", "")
     missing = [host for host in THIS_MACHINE if host not in exempt.split(",")]
     if missing and "*" not in exempt:
         os.environ["no_proxy"] = ",".join(filter(None, [exempt, *missing]))  # where both are set, it wins over NO_PROXY

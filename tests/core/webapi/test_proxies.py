@@ -11,6 +11,7 @@ from igh_sync_core.webapi import proxies
 from igh_sync_core.webapi.client import Client
 
 NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+PROXY = "http://proxy:3128"
 
 
 @pytest.fixture(autouse=True)
@@ -87,10 +88,11 @@ def test_a_dataverse_on_this_machine_is_asked_without_a_proxy(
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ({}, "localhost,127.0.0.1,::1"),
-        ({"NO_PROXY": ".corp"}, ".corp,localhost,127.0.0.1,::1"),
-        ({"no_proxy": "127.0.0.1,x", "NO_PROXY": "y"}, "127.0.0.1,x,localhost,::1"),
-        ({"NO_PROXY": "*"}, None),
+        ({}, None),
+        ({"HTTPS_PROXY": PROXY}, "localhost,127.0.0.1,::1"),
+        ({"all_proxy": PROXY, "NO_PROXY": ".corp"}, ".corp,localhost,127.0.0.1,::1"),
+        ({"http_proxy": PROXY, "no_proxy": "127.0.0.1,x", "NO_PROXY": "y"}, "127.0.0.1,x,localhost,::1"),
+        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "*"}, None),
     ],
 )
 def test_others_in_the_process_are_told_so_and_what_was_exempt_stays_so(

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from sqlalchemy import Connection
 
-from igh_sync_core.history import checkpoint, records
+from igh_sync_core.history import checkpoint, lacking, records
 from igh_sync_core.history.batch import Batch
 from igh_sync_core.history.choices import Choices
 from igh_sync_core.history.current import Met
@@ -93,6 +93,7 @@ class Writer:
         Raises:
             ProtocolViolation: It should end the read, and does not tell that it does.
             DataError: It holds a record that cannot be stored; nothing of the page is.
+            SchemaError: Its records lack a column that is there as far as this run knows; the same.
         """
         course.check_end(read, fetched.page)
         received, deleted = split_page(fetched.page, self._spec.key)
@@ -103,6 +104,8 @@ class Writer:
             self._is_long = not is_first_page
         batch = self._codec.decode(received)
         with self._lease.writing() as conn:
+            if fetched.page.metadata_version != self._run.organisation.metadata_version:
+                lacking.check(conn, self._tables, batch)
             met = None if read.kind is ReadKind.FIRST else self._history.meet(batch)
             if met and not deleted and self._is_no_news(met, read, fetched.page, state, is_first_page=is_first_page):
                 self.counts += Counts(unchanged=met.same)

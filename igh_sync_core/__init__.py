@@ -10,7 +10,8 @@ Where things live, from the top down; imports point down alone:
 - ``history``: records become rows, rows become versions, with choices and the checkpoint that covers them.
 - ``schema``: tables and views as they are to be. ``metadata``: what the source says that it has.
 - ``store``: the database, SQLite or PostgreSQL alike. ``webapi``: the wire and its language.
-- ``config``: the settings and which tables to copy. ``model``, ``report``, ``errors``: values that all of them share.
+- ``config``: the settings and which tables to copy.
+- ``model``, ``report``, ``errors``, ``instants``: values that all of them share.
 - ``sandbox``: a local Dataverse over HTTPS; shares no code with the rest.
 """
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from igh_sync_core.instants import EARLIEST, LATEST, spelled
+
 STAMP_LENGTH = len("2023-04-07T21:59:01Z")
 
 Values = Sequence[Any]
@@ -20,7 +22,7 @@ class Batch:
         raw: Per multi-select column its *n* texts as received (``"2,3,8"``), or None.
         keys: The *n* keys.
         codes: Per choice column the option codes that occur.
-        latest: Largest ``modifiedon`` (UTC), or None where the entity has none or the page is empty.
+        latest: Largest ``modifiedon`` (UTC), from ``instants.EARLIEST`` on; None where there is none.
     """
 
     names: tuple[str, ...]
@@ -61,20 +63,17 @@ class Batch:
                     yield key, int(code), start
 
 
-LATEST_START = datetime(9999, 1, 1, tzinfo=UTC)
-"""No version begins later, whatever the source says: the year that is left holds any number of versions after it."""
-
-
 def starts_of(values: Values, engine: str) -> Values:
-    """A finished ``modifiedon`` column in the form of ``valid_from``: whole seconds (law 4), none after the latest."""
+    """A finished ``modifiedon`` column in the form of ``valid_from``: whole seconds (law 4), within those there are."""
     if engine == "postgresql":
         whole = [value and value.replace(microsecond=0, tzinfo=value.tzinfo or UTC) for value in values]
-        return _capped(whole, LATEST_START)
+        return _within(whole, EARLIEST, LATEST)
     texts = [value if value is None or len(value) == STAMP_LENGTH else value[:19] + "Z" for value in values]
-    return _capped(texts, f"{LATEST_START:%Y-%m-%dT%H:%M:%SZ}")
+    return _within(texts, spelled(EARLIEST), spelled(LATEST))
 
 
-def _capped(values: Values, most: Any) -> Values:  # noqa: ANN401 - text or datetime, by engine
-    if max(filter(None, values), default=most) <= most:
+def _within(values: Values, least: Any, most: Any) -> Values:  # noqa: ANN401 - text or datetime, by engine
+    told = [value for value in values if value is not None]
+    if not told or (least <= min(told) and max(told) <= most):
         return values
-    return [value and min(value, most) for value in values]
+    return [value and max(least, min(value, most)) for value in values]

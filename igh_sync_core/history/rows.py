@@ -7,7 +7,7 @@ a time. Nothing looks at a value to guess its type (law 6).
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
@@ -17,6 +17,7 @@ from msgspec import Meta, Raw
 
 from igh_sync_core.errors import DataError
 from igh_sync_core.history.batch import STAMP_LENGTH, Batch, Values
+from igh_sync_core.instants import EARLIEST, utc
 from igh_sync_core.model import Column, Kind, OptionKind, TableSpec
 from igh_sync_core.schema.tables import stored_names
 from igh_sync_core.store.dialect import parse_instant
@@ -143,7 +144,8 @@ class RowCodec:
         if not self.spec.has_modified_on:
             return None
         top = max(filter(None, columns[self.names.index("modifiedon")]), default=None)
-        return parse_instant(top) if isinstance(top, str) else top and _utc(top)
+        latest = parse_instant(top) if isinstance(top, str) else top and utc(top)
+        return latest if latest and latest >= EARLIEST else None
 
     def _codes(self, columns: Sequence[Values], raw: Mapping[str, Values]) -> dict[str, set[int]]:
         return {
@@ -238,7 +240,7 @@ def _stamp_texts(values: Values) -> Values:
     filled = [text for text in texts if text is not None]
     if sum(map(len, filled)) == STAMP_LENGTH * len(filled):
         return texts  # type: ignore[no-any-return]
-    return [None if value is None else msgspec.to_builtins(_utc(value)) for value in values]
+    return [None if value is None else msgspec.to_builtins(utc(value)) for value in values]
 
 
 _SQLITE_FORMS: dict[Kind, Callable[[Values], Values]] = {
@@ -246,10 +248,6 @@ _SQLITE_FORMS: dict[Kind, Callable[[Values], Values]] = {
     Kind.DATE: msgspec.to_builtins,
     Kind.BOOLEAN: _numbers,
 }
-
-
-def _utc(value: datetime) -> datetime:
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _single_codes(values: Values) -> set[int]:

@@ -30,10 +30,11 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
 
+from igh_sync_core.instants import spelled, utc
+
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _SECOND = timedelta(seconds=1)
 _LAST = datetime.max.replace(tzinfo=UTC)
-TEXT_FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class Document(Text):
@@ -61,8 +62,7 @@ class Instant(TypeDecorator[datetime]):
 
 def stored_instant(value: datetime, engine: str) -> Any:  # noqa: ANN401 - text or datetime, by engine
     """A time as the driver takes it, cut to whole seconds of UTC."""
-    whole = value.astimezone(UTC).replace(microsecond=0)
-    return whole if engine == "postgresql" else whole.strftime(TEXT_FORM)
+    return value.astimezone(UTC).replace(microsecond=0) if engine == "postgresql" else spelled(value)
 
 
 def given_instant(value: Any) -> datetime | None:  # noqa: ANN401
@@ -82,8 +82,7 @@ def second_after(value: Any) -> Any:  # noqa: ANN401
 
 def parse_instant(text: str) -> datetime:
     """Read a stored time; a time without a zone is UTC."""
-    value = datetime.fromisoformat(text)
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    return utc(datetime.fromisoformat(text))
 
 
 class later_of(FunctionElement[Any]):  # noqa: N801 - reads like the SQL function it is

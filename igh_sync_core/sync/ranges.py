@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from igh_sync_core.errors import RequestRejected
+from igh_sync_core.instants import EARLIEST, utc
 from igh_sync_core.model import TableSpec
 from igh_sync_core.sync.strategy import Plan, Read, as_one, in_ranges
 from igh_sync_core.webapi.client import Channel
@@ -59,17 +60,18 @@ def _with_reason(read: Read, reason: str) -> Read:
 
 
 def _created(channel: Channel, spec: TableSpec, api_root: str, order: str) -> datetime | None:
-    """When the first or last record was created; None where none was."""
+    """When the first or last record was created, as far back as filters go; None where none was."""
     where, order_by = f"{_WHEN} ne null", (f"{_WHEN} {order}",)
     url = entity_url(api_root, spec.entity_set, select=(_WHEN,), where=where, order_by=order_by, top=1)
     records = parse_page(channel.get(url).body).value
-    return _CREATED.decode(records[0]).createdon if records else None
+    created = _CREATED.decode(records[0]).createdon if records else None
+    return created and max(EARLIEST, utc(created))
 
 
 def _conditions(oldest: datetime, newest: datetime, count: int) -> list[str]:
     """Filters of at most *count* ranges of equal length."""
     step = (newest - oldest) / count
-    cuts = sorted({datetime_literal(oldest + step * at) for at in range(1, count)})
+    cuts = list(dict.fromkeys(datetime_literal(oldest + step * at) for at in range(1, count)))
     first = f"{_WHEN} lt {cuts[0]} or {_WHEN} eq null"
     between = (f"{_WHEN} ge {start} and {_WHEN} lt {end}" for start, end in pairwise(cuts))
     return [first, *between, f"{_WHEN} ge {cuts[-1]}"]

@@ -15,6 +15,7 @@ from msgspec import Struct
 from igh_sync_core.config.addresses import is_under
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.errors import SchemaError
+from igh_sync_core.instants import EARLIEST
 from igh_sync_core.model import Organisation, TableSpec
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.webapi.odata import MAX_URL, datetime_literal, entity_url, in_filter
@@ -191,7 +192,7 @@ def full_read(spec: TableSpec, plan: Plan, state: SyncState, *, api_root: str, r
 
 def increment(spec: TableSpec, *, since: datetime, api_root: str) -> Read:
     """The records modified since *since*, less the overlap; by modifiedon, then key."""
-    where = f"modifiedon ge {datetime_literal(since - OVERLAP)}"
+    where = f"modifiedon ge {datetime_literal(max(since, EARLIEST) - OVERLAP)}"
     order = ("modifiedon asc", f"{spec.key} asc")
     return Read(ReadKind.INCREMENT, entity_url(api_root, spec.entity_set, where=where, order_by=order))
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from igh_sync_core.errors import DataError
+from igh_sync_core.instants import EARLIEST, utc
 from igh_sync_core.model import TableSpec
 from igh_sync_core.webapi.odata import Page
 from igh_sync_core.webapi.tombstones import split_page
@@ -22,7 +23,7 @@ class Keys:
     Attributes:
         versions: Pairs of key, in lower case, and version number (None where the table has none), n of them.
         deleted: Keys of tombstones.
-        latest: Largest ``modifiedon`` named, None where none is.
+        latest: Largest ``modifiedon`` named, from ``instants.EARLIEST`` on; None where none is.
     """
 
     versions: list[tuple[str, int | None]]
@@ -51,7 +52,7 @@ def parse_keys(spec: TableSpec, page: Page) -> Keys:
     return Keys(
         [(entry.key.lower(), entry.version) for entry in entries],
         deleted,
-        max((entry.modified for entry in entries if entry.modified), default=None),
+        max((when for entry in entries if entry.modified and (when := utc(entry.modified)) >= EARLIEST), default=None),
     )
 
 

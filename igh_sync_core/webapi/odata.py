@@ -7,13 +7,14 @@ Source: https://learn.microsoft.com/power-apps/developer/data-platform/webapi/qu
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from urllib.parse import quote
 
 from msgspec import DecodeError, Raw, Struct, field, structs
 from msgspec.json import Decoder
 
 from igh_sync_core.errors import ProtocolViolation, SourceUnavailable
+from igh_sync_core.instants import spelled
 
 __all__ = [
     "MAX_CONDITIONS",
@@ -176,7 +177,7 @@ def datetime_literal(value: datetime) -> str:
     if value.tzinfo is None:
         message = "a time without zone cannot be compared with the server's"
         raise ValueError(message)
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return spelled(value)
 
 
 def in_filter(column: str, ids: Iterable[str]) -> str:

@@ -139,6 +139,14 @@ def test_the_latest_modifiedon_of_a_page_is_known(engine: Engine) -> None:
     assert batch.latest == datetime(2024, 5, 1, 13, tzinfo=UTC)
 
 
+def test_times_before_all_of_dataverse_are_kept_in_the_column_and_moved_in_the_history(engine: Engine) -> None:
+    batch = decode(engine, sent(modifiedon="0001-01-01T00:00:00Z"))
+
+    assert str(batch.column("modifiedon")[0]).startswith("0001-01-01")
+    assert str(starts_of(batch.column("modifiedon"), engine)[0]).startswith("1753-01-01")
+    assert batch.latest is None
+
+
 def test_fractions_of_a_second_are_kept_in_the_column_and_cut_for_the_history(engine: Engine) -> None:
     column = decode(engine, sent(modifiedon="2024-05-01T12:00:00.987Z")).column("modifiedon")
 

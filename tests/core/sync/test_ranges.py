@@ -110,6 +110,19 @@ def test_records_without_a_time_belong_to_the_first_range(database_settings: dic
     assert copy.sync_one().added == len(copy.organisation.keys("vin_clinicaltrial"))
 
 
+def test_a_record_created_in_the_year_1_is_in_the_first_range(
+    database_settings: dict[str, str], whole: list[tuple[str, ...]]
+) -> None:
+    copy = a_copy(database_settings, 2)
+    key = copy.organisation.keys("vin_clinicaltrial")[0]
+    copy.organisation.update("vin_clinicaltrial", key, {"createdon": "0001-01-01T00:00:00Z"})
+
+    assert copy.sync_one(page_size=10).added == len(whole)
+    cuts = [query.partition(" ge ")[2].partition(" ")[0] for query in filters(copy)]
+    assert all(cut.startswith(("1", "2")) for cut in cuts if cut)
+    assert {key for (key,) in copy.rows(TABLE, KEPT[0])} == set(copy.organisation.keys("vin_clinicaltrial"))
+
+
 def test_an_empty_table_and_one_of_a_single_moment_need_no_ranges(database_settings: dict[str, str]) -> None:
     copy = a_copy(database_settings, 5)
     [kept, *others] = copy.organisation.keys("vin_clinicaltrial")

@@ -1,6 +1,6 @@
 """Which read comes next, from strategy and checkpoint alone; and what happens while a long one is under way."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from copies import Copy, entities
@@ -85,6 +85,12 @@ def test_changes_by_time_begin_an_overlap_before_the_watermark_in_a_total_order(
     assert read.url.endswith("$orderby=modifiedon%20asc,sampleid%20asc")
     assert "$orderby" not in strategy.without_order(read.url)
     assert "modifiedon%20ge" in strategy.without_order(read.url)
+
+
+def test_a_watermark_before_all_times_is_no_obstacle() -> None:
+    read = next_read(BY_TIME, last_timestamp=datetime(1, 1, 1, tzinfo=UTC), last_sync_time=NOON)
+
+    assert "modifiedon%20ge%201752-12-31T23:50:00Z" in read.url
 
 
 def test_a_snapshot_is_read_whole_every_time() -> None:

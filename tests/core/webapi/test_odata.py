@@ -136,6 +136,7 @@ class TestLiterals:
         paris = datetime(2021, 4, 28, 17, 19, 30, 999_999, tzinfo=timezone(timedelta(hours=2)))
 
         assert datetime_literal(paris) == "2021-04-28T15:19:30Z"
+        assert datetime_literal(datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01T00:00:00Z"
 
     def test_a_time_without_zone_is_refused(self) -> None:
         with pytest.raises(ValueError, match="without zone"):

@@ -4,15 +4,17 @@ Everything here runs inside the caller's transaction.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from itertools import repeat
+from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, Table, select
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, OperationalError
 
 from igh_sync_core.history.batch import Batch
-from igh_sync_core.history.refusals import named
+from igh_sync_core.history.refusals import named, too_big
 from igh_sync_core.schema.tables import EntityTables
 from igh_sync_core.store.database import Database, Line
+from igh_sync_core.store.driver import attempt
 
 Condition = Callable[[EntityTables], ColumnElement[bool]]
 """Which versions are meant; made once for all tables, with the parameter ``of`` where an entity set is named."""
@@ -22,6 +24,14 @@ def is_listed(tables: EntityTables) -> ColumnElement[bool]:
     """Whether a version's key is on the list of keys."""
     # Values of an IN are looked up in the index of open rows; a search for each open row would read them all.
     return tables.main.c[tables.spec.key].in_(select(tables.keys.c.key))
+
+
+class _TriedError(Exception):
+    """Takes back what was only tried."""
+
+
+def _take_back() -> NoReturn:
+    raise _TriedError
 
 
 class Staging:
@@ -55,6 +65,29 @@ class Staging:
             self._database.load(self._line.conn, table, names, rows)
         except DataError as exc:
             raise named(self._tables.spec, batch.keys, exc) from exc
+
+    def too_big(self, batch: Batch, refusal: OperationalError, stamp: Any) -> Exception:  # noqa: ANN401 - by engine
+        """The error to raise for a page that was too much for the database; see ``refusals.too_big``.
+
+        Args:
+            batch: The page.
+            refusal: What the database said, taken back already.
+            stamp: A time as the driver takes it.
+        """
+        return too_big(self._tables, batch, refusal, lambda part: self._fits(part, stamp))
+
+    def _fits(self, batch: Batch, stamp: Any) -> bool:  # noqa: ANN401
+        """Whether the database takes records, tried with versions that are closed and meet no others; none stays."""
+        names, times = (*batch.names, "sync_time", "valid_from", "valid_to"), repeat(stamp)
+        try:
+            with attempt(self._line.conn):
+                rows = zip(*batch.columns, times, times, times, strict=False)
+                self._database.load(self._line.conn, self._tables.main, names, rows)
+                _take_back()
+        except _TriedError:
+            return True
+        except OperationalError:
+            return False
 
     def list_keys(self, keys: Iterable[tuple[str, int | None]]) -> None:
         """Replace the list of keys: pairs of key and version number."""

@@ -24,7 +24,7 @@ from itertools import repeat
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Update, or_, select, update
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
 from igh_sync_core.history import checkpoint, closing, current, duplicates, multiselects
 from igh_sync_core.history.batch import Batch, Values, starts_of
@@ -96,6 +96,8 @@ class History:
         except DataError as exc:
             make_room(self.conn, self.tables, batch, exc)
             return self.write_new(batch, now)
+        except OperationalError as exc:
+            raise self.staging.too_big(batch, exc, stamp) from exc
         return Counts(added=len(batch))
 
     def write(self, batch: Batch, now: datetime) -> Counts:
@@ -127,6 +129,8 @@ class History:
         except DataError as exc:
             make_room(self.conn, self.tables, met.news, exc)
             return self._apply(met, now)
+        except OperationalError as exc:
+            raise self.staging.too_big(met.news, exc, stored_instant(now, self._database.kind)) from exc
 
     def _apply(self, met: Met, now: datetime) -> Counts:
         equal = [at for at, one in enumerate(met.current) if one and at not in met.changed]

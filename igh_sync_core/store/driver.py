@@ -26,7 +26,7 @@ T = TypeVar("T", bound=Hashable)
 
 _NO_PLACES: Mapping[str, str] = MappingProxyType({})
 
-_LASTING = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_TOOBIG", "53100", "42")
+_LASTING = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_TOOBIG", "53100", "42", "54")
 """Starts of error names and SQLSTATEs that drivers count as operational, but that waiting does not mend."""
 
 _LOCKED = "55P03"

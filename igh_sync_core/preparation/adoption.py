@@ -47,7 +47,7 @@ def adopt(
     taken = find(conn, specs, entities)
     for one in taken:
         one.execute(now)
-    return tell(taken, "taken over")
+    return (*tell(taken, "taken over"), *(note for one in taken for note in one.notes))
 
 
 def find(conn: Connection, specs: Sequence[TableSpec], entities: Sequence[EntityConfig]) -> list[Takeover]:

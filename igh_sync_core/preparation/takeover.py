@@ -17,6 +17,7 @@ from sqlalchemy import (
     Connection,
     Index,
     MetaData,
+    Row,
     Table,
     Text,
     and_,
@@ -50,6 +51,8 @@ from igh_sync_core.sync.strategy import Strategy
 UNFINISHED = "adopted"
 """Stands for a fingerprint of columns where not all of them could be filled: the next read is a full one."""
 
+_IMAGES_AT_ONCE, _ROWS_NAMED = 20, 5
+
 _STATE = SyncState.metadata.tables["_sync_state"]
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,14 @@ def adding(table: Table, names: Sequence[str]) -> Iterator[AddColumn]:
     """Statements that add columns to a stored table: to rows that exist, they can be nothing but nullable."""
     columns = [Column(table.c[name].name, table.c[name].type, quote=True) for name in names]
     yield from map(AddColumn, Table(table.name, MetaData(), *columns, quote=True).columns)
+
+
+def _bytes_of(text: str) -> bytes | None:
+    """An image as bytes; None where the text is something else."""
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:  # binascii.Error is one
+        return None
 
 
 class Takeover:
@@ -70,6 +81,7 @@ class Takeover:
         unfilled: Columns that the stored records do not tell for every current row.
         statements: DDL in the order to execute it.
         state: How far it has come once it is ours.
+        notes: What stayed as it was, in words; nothing before ``execute``.
     """
 
     def __init__(self, conn: Connection, spec: TableSpec, entity: EntityConfig) -> None:
@@ -82,6 +94,7 @@ class Takeover:
         self.unfilled = self._find_unfilled()
         self.statements: tuple[ExecutableDDLElement, ...] = (*self.added, *self._missing_indexes())
         self.state = self._state(entity)
+        self.notes: tuple[str, ...] = ()
 
     def execute(self, now: datetime) -> None:
         """Do all of it."""
@@ -128,14 +141,30 @@ class Takeover:
     def _target(self, lookup: Lookup) -> ColumnElement[Any]:
         return member_of(self._tables.main.c.json_response, lookup.column + TARGET_TYPE)
 
-    def _decode(self, image: ColumnElement[bytes]) -> None:
+    def _decode(self, image: Column[bytes]) -> None:
         """Kept as the text it travels in; the same bytes are kept as bytes from now on."""
         main = self._tables.main
+        decoding = update(main).where(main.c.row_id == bindparam("of")).values({image: bindparam("decoded")})
+        illegible: list[int] = []
+        for texts in self._images(image):
+            decoded = [{"of": row_id, "decoded": _bytes_of(text)} for row_id, text in texts]
+            illegible += (row["of"] for row in decoded if row["decoded"] is None)
+            if rows := [row for row in decoded if row["decoded"] is not None]:
+                self._conn.execute(decoding, rows)
+        if illegible:
+            named = ", ".join(map(str, illegible[:_ROWS_NAMED])) + (", …" if len(illegible) > _ROWS_NAMED else "")
+            told = f"{main.name}: {image.name} holds no image in {len(illegible)} rows"
+            self.notes += (f"{told}, which keep their text: row_id {named}",)
+
+    def _images(self, image: Column[bytes]) -> Iterator[Sequence[Row[tuple[int, str]]]]:
+        """``row_id`` and text of all that are texts, in portions small enough for memory."""
+        main, last = self._tables.main, 0
         texts = select(main.c.row_id, type_coerce(image, Text())).where(func.typeof(image) == "text")
-        rows = [{"of": row_id, "decoded": b64decode(text)} for row_id, text in self._conn.execute(texts)]
-        if rows:
-            decoding = update(main).where(main.c.row_id == bindparam("of"))
-            self._conn.execute(decoding.values({image: bindparam("decoded")}), rows)
+        while portion := self._conn.execute(
+            texts.where(main.c.row_id > last).order_by(main.c.row_id).limit(_IMAGES_AT_ONCE)
+        ).all():
+            yield portion
+            last = portion[-1][0]
 
     def _missing_indexes(self) -> Iterator[CreateIndex]:
         inspector = inspect(self._conn)

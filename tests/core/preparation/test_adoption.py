@@ -129,6 +129,25 @@ def test_images_kept_as_text_become_the_same_bytes(adopted: Callable[..., Copy],
     assert ask(path, text) == [(row_id, base64.b64decode(image)) for row_id, image in before]
 
 
+def test_images_that_are_none_stay_as_they_are_and_are_told(
+    adopted: Callable[..., Copy], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("igh_sync_core.preparation.takeover._IMAGES_AT_ONCE", 2)
+    copy = adopted("account", "vin_disease")
+    ask(path, "UPDATE accounts SET entityimage = 'YWJj'")
+    ask(path, "UPDATE accounts SET entityimage = CASE row_id WHEN 1 THEN 'é' ELSE 'abc' END WHERE row_id < 8")
+    rows = [row_id for (row_id,) in ask(path, "SELECT row_id FROM accounts ORDER BY row_id")]
+    assert len(rows) > 10
+
+    report = copy.sync()
+
+    assert report.success
+    told = "accounts: entityimage holds no image in 7 rows, which keep their text: row_id 1, 2, 3, 4, 5, …"
+    assert [note for note in report.notes if "no image" in note] == [told]
+    kept = ask(path, "SELECT entityimage FROM accounts ORDER BY row_id")
+    assert kept[: len(rows)] == [("é",), *[("abc",)] * 6, *[(b"abc",)] * (len(rows) - 7)]
+
+
 def test_the_next_run_goes_on_at_the_watermark(adopted: Callable[..., Copy]) -> None:
     copy = adopted(UNTRACKED)
     watermark = ask(Path(copy.settings["sqlite_db_path"]), "SELECT last_timestamp FROM _sync_state")[0][0]

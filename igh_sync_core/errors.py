@@ -5,7 +5,8 @@ SyncError                    ``retryable`` says whether the same call may succee
 ├─ SourceError               the Web API: status, code, url without its query
 │  ├─ AuthError              refused credentials or a host that is no Dataverse
 │  ├─ RequestRejected        4xx; ``code`` is the OData error code
-│  │  └─ TokenLost           all records in answer to a delta link
+│  │  ├─ TokenLost           all records in answer to a delta link
+│  │  └─ LinkMissing         no delta link at the end of a tracked read
 │  ├─ SourceUnavailable      429, 5xx, timeouts, cut bodies; retryable
 │  └─ ProtocolViolation      the reply breaks the contract
 ├─ Interrupted               the run is being ended from outside
@@ -78,6 +79,13 @@ class TokenLost(RequestRejected):
 
     def __init__(self) -> None:
         super().__init__("the delta link was answered with all records")
+
+
+class LinkMissing(RequestRejected):
+    """A tracked read ended without a delta link: nothing tells where it was cut, nor where to ask for changes."""
+
+    def __init__(self) -> None:
+        super().__init__("the last page had no delta link")
 
 
 class SourceUnavailable(SourceError):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from igh_sync_core.errors import ProtocolViolation
+from igh_sync_core.errors import LinkMissing
 from igh_sync_core.model import TableSpec
 from igh_sync_core.report import EntityReport
 from igh_sync_core.store.control import SyncState
@@ -109,9 +109,8 @@ def check_end(read: Read, page: Page) -> None:
     """A tracked read ends with a delta link, or it has not ended (law 7).
 
     Raises:
-        ProtocolViolation: It has not.
+        LinkMissing: It has not.
     """
     is_tracked = read.track_changes or read.kind is ReadKind.DELTA
     if is_tracked and page.next_link is None and page.delta_link is None:
-        msg = "a page has neither a next link nor a delta link, so nothing tells whether the read is complete"
-        raise ProtocolViolation(msg, url=read.url.partition("?")[0])
+        raise LinkMissing

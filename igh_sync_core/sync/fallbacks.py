@@ -3,7 +3,7 @@
 from enum import Enum, auto
 from http import HTTPStatus
 
-from igh_sync_core.errors import RequestRejected, TokenLost
+from igh_sync_core.errors import LinkMissing, RequestRejected, TokenLost
 from igh_sync_core.model import TableSpec
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.sync.strategy import Read, ReadKind
@@ -36,8 +36,8 @@ def after_refusal(
     Raises:
         RequestRejected: The refusal itself, where there is no other way.
     """
-    if isinstance(refusal, TokenLost):
-        return Way.WHOLE, f"{refusal}; read whole"
+    if isinstance(refusal, (TokenLost, LinkMissing)):
+        return _without_link(refusal, read)
     why = refusal.code or refusal.status
     if refusal.status not in REFUSALS:
         raise refusal
@@ -53,3 +53,10 @@ def after_refusal(
     if read.track_changes and not is_answered:
         return Way.UNTRACKED, f"change tracking was refused ({why})"
     raise refusal
+
+
+def _without_link(refusal: RequestRejected, read: Read) -> tuple[Way, str]:
+    if read.kind is ReadKind.DELTA:
+        return Way.WHOLE, f"{refusal}; read whole"
+    # Where the server never gives one that happens in every run, unless another strategy is demanded.
+    return Way.UNTRACKED, f"{refusal}; read whole, untracked"

@@ -91,7 +91,7 @@ class Writer:
             is_first_page: Whether the read began with it.
 
         Raises:
-            ProtocolViolation: It should end the read, and does not tell that it does.
+            LinkMissing: It should end the read, and does not tell that it does.
             DataError: It holds a record that cannot be stored; nothing of the page is.
             SchemaError: Its records lack a column that is there as far as this run knows; the same.
         """

@@ -590,21 +590,6 @@ def other_page(copy: Copy, change: Callable[[dict[str, Any]], dict[str, Any]], *
     copy.sandbox.handle = handle  # type: ignore[method-assign]
 
 
-def test_a_tracked_read_without_a_delta_link_at_its_end_is_an_error_and_closes_nothing(
-    copy_of: Callable[..., Copy],
-) -> None:
-    copy = copy_of(TRACKED)
-    copy.sync_one()
-    copy.organisation.expire_delta_tokens(TRACKED)
-    other_page(
-        copy, lambda page: {**page, "value": page["value"][:3], "@odata.deltaLink": None, "@odata.nextLink": None}
-    )
-
-    [(_entity, error)] = copy.sync().failed_entities
-    assert "complete" in error
-    assert len(current(copy, TRACKED)) == copy.organisation.count(TRACKED)
-
-
 def test_a_record_behind_its_own_tombstone_in_one_page_stays_open(copy_of: Callable[..., Copy]) -> None:
     copy = copy_of(TRACKED)
     copy.sync_one()

@@ -42,6 +42,46 @@ def refuse_tracking(copy: Copy, status: int) -> None:
     copy.sandbox.handle = handle  # type: ignore[method-assign]
 
 
+def keep_link(copy: Copy, *, only: int = 99) -> None:
+    """The server leaves out the delta link, and with it most of the records, of so many tracked reads."""
+    answer, left = copy.sandbox.handle, [only]
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        reply = answer(request)
+        if b"@odata.deltaLink" not in reply.content or not left[0]:
+            return reply
+        left[0] -= 1
+        page = {**reply.json(), "@odata.deltaLink": None}
+        return httpx.Response(200, headers={"Date": reply.headers["Date"]}, json=page | {"value": page["value"][:1]})
+
+    copy.sandbox.handle = handle  # type: ignore[method-assign]
+
+
+def test_a_tracked_read_that_ends_without_a_delta_link_is_read_untracked_and_says_so(copy: Copy) -> None:
+    keep_link(copy)
+    copy.organisation.clock.advance(60)
+
+    for _run in range(2):
+        report = copy.sync_one(page_size=100)
+        assert report.strategy == "modifiedon"
+        assert "the last page had no delta link; read whole, untracked" in report.reason
+        assert current(copy) == set(copy.organisation.keys(TRACKED))
+        assert report.closed == 0
+
+
+def test_changes_that_end_without_a_delta_link_are_read_whole(copy: Copy) -> None:
+    copy.sync_one()
+    copy.organisation.clock.advance(60)
+    key = copy.organisation.keys(TRACKED)[0]
+    copy.organisation.update(TRACKED, key, {"vin_name": "renamed"})
+    keep_link(copy, only=1)
+
+    report = copy.sync_one()
+    assert (report.strategy, report.updated, report.closed) == ("delta", 1, 0)
+    assert "the last page had no delta link; read whole" in report.reason
+    assert copy.sync_one().requests == 1
+
+
 @pytest.mark.parametrize("status", [400, 403, 410])
 def test_an_interrupted_untracked_read_goes_on_though_tracking_is_refused_again(copy: Copy, status: int) -> None:
     refuse_tracking(copy, status)

@@ -6,7 +6,7 @@ version comes of it. Every function runs inside the caller's transaction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -30,11 +30,13 @@ from igh_sync_core.model import LogicalName, Option, TableSpec
 from igh_sync_core.schema.optionsets import codes_table, optionset_name, optionset_table
 from igh_sync_core.store import bulk
 from igh_sync_core.store.control import OptionSetLabel
-from igh_sync_core.store.dialect import Instant, insert_missing
+from igh_sync_core.store.dialect import insert_missing, stored_instant
 from igh_sync_core.store.driver import Prepared
 
 _LABELS = OptionSetLabel.metadata.tables["_optionset"]
 _KEY = ("entity", "field", "code", "language")
+_IS_OPEN = (*(_LABELS.c[name] == bindparam(f"old_{name}") for name in _KEY), _LABELS.c.last_seen.is_(None))
+_SECOND = timedelta(seconds=1)
 
 Key = tuple[str, str, int, int]
 Shown = dict[tuple[str, int], str]
@@ -123,13 +125,19 @@ class _Labels:
     def __init__(self, entity: LogicalName, language: int) -> None:
         self._entity, self._language = entity, language
         self._is_loaded = False
+        self._starts: dict[Key, datetime] = {}
+        self._ends: dict[Key, datetime] = {}
         self.open: dict[Key, str] = {}
 
     def load(self, conn: Connection) -> None:
         """Read them, the first time."""
         if not self._is_loaded:
-            rows = _held.rows(conn, None, of=self._entity)
-            self.open = {(entity, field, code, lcid): text for entity, field, code, lcid, text in rows}
+            for *parts, label, start, end in _known.rows(conn, None, of=self._entity):
+                key: Key = (*parts,)
+                if end is None:
+                    self.open[key], self._starts[key] = label, start
+                else:
+                    self._ends[key] = max(end, self._ends.get(key, end))
             self._is_loaded = True
 
     @property
@@ -151,9 +159,8 @@ class _Labels:
         before, held = self.shown, self.open
         ended = [key for key, label in held.items() if wanted.get(key) != label]
         begun = {key: label for key, label in wanted.items() if held.get(key) != label}
-        _end(conn, ended, now)
-        seen = Instant().process_bind_param(now, conn.dialect)
-        bulk.load(conn, _LABELS, (*_KEY, "label", "first_seen"), ((*key, text, seen) for key, text in begun.items()))
+        self._end(conn, ended, now)
+        self._begin(conn, begun, now)
         self.open = dict(wanted)
         after = self.shown
         return {
@@ -161,6 +168,28 @@ class _Labels:
             for (field, code), label in after.items()
             if (old := before.get((field, code), str(code))) != label
         }
+
+    def _end(self, conn: Connection, keys: Sequence[Key], now: datetime) -> None:
+        # A label that held for less than a second never was: its dates would make an empty interval.
+        never = [key for key in keys if self._starts[key] == now]
+        ends = {key: max(now, self._starts[key] + _SECOND) for key in keys if self._starts[key] != now}
+        if never:
+            conn.execute(delete(_LABELS).where(*_IS_OPEN), [_named(key) for key in never])
+        if ends:
+            ending = update(_LABELS).where(*_IS_OPEN).values(last_seen=bindparam("end"))
+            conn.execute(ending, [_named(key) | {"end": end} for key, end in ends.items()])
+        self._ends |= ends
+
+    def _begin(self, conn: Connection, labels: Mapping[Key, str], now: datetime) -> None:
+        """None before the last one of its option has ended: the server's clock may have stepped back."""
+        starts = {key: max(now, self._ends.get(key, now)) for key in labels}
+        rows = ((*key, text, stored_instant(starts[key], conn.dialect.name)) for key, text in labels.items())
+        bulk.load(conn, _LABELS, (*_KEY, "label", "first_seen"), rows)
+        self._starts |= starts
+
+
+def _named(key: Key) -> dict[str, Any]:
+    return {f"old_{name}": part for name, part in zip(_KEY, key, strict=True)}
 
 
 def _stored_codes(conn: Connection, fields: Sequence[str]) -> dict[str, set[int]]:
@@ -187,19 +216,9 @@ def _add_code(engine: str) -> Insert:
 
 
 @Prepared
-def _held(_: None) -> Select[Any]:
-    held = (_LABELS.c.entity == bindparam("of"), _LABELS.c.last_seen.is_(None))
-    return select(*(_LABELS.c[name] for name in _KEY), _LABELS.c.label).where(*held)
-
-
-def _end(conn: Connection, keys: Iterable[Key], now: datetime) -> None:
-    parameters = [{f"old_{name}": part for name, part in zip(_KEY, key, strict=True)} for key in keys]
-    if not parameters:
-        return
-    same = [_LABELS.c[name] == bindparam(f"old_{name}") for name in _KEY]
-    # A label that held for less than a second never was: its dates would make an empty interval.
-    conn.execute(delete(_LABELS).where(*same, _LABELS.c.first_seen == now), parameters)
-    conn.execute(update(_LABELS).where(*same, _LABELS.c.last_seen.is_(None)).values(last_seen=now), parameters)
+def _known(_: None) -> Select[Any]:
+    told = (*_KEY, "label", "first_seen", "last_seen")
+    return select(*(_LABELS.c[name] for name in told)).where(_LABELS.c.entity == bindparam("of"))
 
 
 def _relabel(conn: Connection, field: str, changed: Mapping[tuple[str, int], tuple[str, str]]) -> None:

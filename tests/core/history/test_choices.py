@@ -10,6 +10,7 @@ from sqlalchemy import inspect
 from igh_sync_core.history import choices
 from igh_sync_core.model import Column, Kind, LogicalName, Option, OptionKind, TableSpec
 from igh_sync_core.store.database import Database
+from igh_sync_core.store.dialect import given_instant
 
 SAMPLE = LogicalName("sample")
 FORMATTED = "@OData.Community.Display.V1.FormattedValue"
@@ -183,6 +184,29 @@ def test_a_label_that_comes_and_goes_within_a_second_leaves_no_empty_interval(st
 
     assert [row[3:] for row in labels(store)] == [("Bad", False), ("Bad", True)]
     assert store.rows("SELECT count(*) FROM _optionset WHERE last_seen <= first_seen") == [(0,)]
+
+
+def dates(store: Store) -> list[tuple[object, float, float | None]]:
+    """Every label in the order of its dates, in seconds after noon."""
+    seen = store.rows("SELECT label, first_seen, last_seen FROM _optionset ORDER BY first_seen")
+    times = [(label, *map(given_instant, interval)) for label, *interval in seen]
+    return [(label, *(time and (time - NOON).total_seconds() for time in interval)) for label, *interval in times]
+
+
+def test_labels_follow_each_other_though_the_clock_of_the_server_steps_back(store: Store, tell: Tell) -> None:
+    for label, seconds in (("A", 0), ("B", 100), ("C", 95), ("D", 0), ("E", 101)):
+        tell(("grade", 7, label), now=NOON + timedelta(seconds=seconds))
+
+    assert dates(store) == [("A", 0, 100), ("B", 100, 101), ("C", 101, 102), ("D", 102, 103), ("E", 103, None)]
+
+
+def test_a_clock_that_comes_back_to_the_second_of_an_older_label_deletes_none(store: Store, tell: Tell) -> None:
+    tell(("grade", 7, "A"))
+    tell(now=NOON + timedelta(seconds=5))
+    tell(("grade", 7, "B"), now=NOON)
+    tell(now=NOON)
+
+    assert dates(store) == [("A", 0, 5), ("B", 5, 6)]
 
 
 def test_saying_the_same_again_writes_nothing(store: Store, tell: Tell) -> None:

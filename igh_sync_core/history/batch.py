@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from igh_sync_core.instants import EARLIEST, LATEST, spelled
+from igh_sync_core.metadata.codes import codes_in
 
 STAMP_LENGTH = len("2023-04-07T21:59:01Z")
 
@@ -52,15 +53,15 @@ class Batch:
         for field, texts in self.raw.items():
             for key, text in zip(self.keys, texts, strict=True):
                 if text:
-                    for code in text.split(","):
-                        yield key, field, int(code)
+                    for code in codes_in(text):
+                        yield key, field, code
 
     def picks_from(self, field: str, starts: Values) -> Iterator[tuple[Any, int, Any]]:
         """Every chosen option of one multi-select: ``(key, code, start)``, with *starts* one per record."""
         for key, text, start in zip(self.keys, self.raw[field], starts, strict=True):
             if text:
-                for code in text.split(","):
-                    yield key, int(code), start
+                for code in codes_in(text):
+                    yield key, code, start
 
 
 def starts_of(values: Values, engine: str) -> Values:

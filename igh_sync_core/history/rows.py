@@ -18,6 +18,7 @@ from msgspec import Meta, Raw
 from igh_sync_core.errors import DataError
 from igh_sync_core.history.batch import STAMP_LENGTH, Batch, Values
 from igh_sync_core.instants import EARLIEST, utc
+from igh_sync_core.metadata.codes import codes_in
 from igh_sync_core.model import Column, Kind, OptionKind, TableSpec
 from igh_sync_core.schema.tables import stored_names
 from igh_sync_core.store.dialect import parse_instant
@@ -28,10 +29,9 @@ TARGET_TYPE = "@Microsoft.Dynamics.CRM.lookuplogicalname"
 _ROWS_AT_ONCE = 500
 """Records that are there as objects of their own at once, before they become values of columns."""
 
+_BEYOND = "holds a time beyond the calendar"
 _NULL = Raw(b"null")
 _NUMBER_OF = {False: 0, True: 1}
-_CODES = re.compile(r"-?\d+(, ?-?\d+)*")
-_LARGEST_CODE = 2**31 - 1
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -105,8 +105,21 @@ class RowCodec:
         decoded = list(zip(*map(msgspec.structs.astuple, self._decode_all(records)), strict=True))
         for field, texts in raw.items():
             texts.extend(decoded[self.names.index(field)])
-        for values, finish, more in zip(columns, self._finish, [*decoded, records], strict=True):
-            values.extend(finish(more))
+        for at, (values, more) in enumerate(zip(columns, [*decoded, records], strict=True)):
+            try:
+                values.extend(self._finish[at](more))
+            except (ValueError, OverflowError):
+                raise self._unfit(at, more, records) from None
+
+    def _unfit(self, at: int, values: Values, records: Sequence[Raw]) -> DataError:
+        """Name the first record whose value in one column was decoded, but is none that can be kept."""
+        for value, record in zip(values, records, strict=True):
+            try:
+                self._finish[at]([value])
+            except (ValueError, OverflowError) as exc:
+                why = _BEYOND if isinstance(exc, OverflowError) else exc
+                return DataError(f"{self.spec.logical_name} {self._key_of(record)}: column `{self.names[at]}` {why}")
+        raise AssertionError  # pragma: no cover - only called when one of them is unfit
 
     def _kept(self, keys: Sequence[str]) -> Sequence[int]:
         """Positions of the last record of each key, in their order."""
@@ -143,27 +156,30 @@ class RowCodec:
     def _latest(self, columns: Sequence[Values]) -> datetime | None:
         if not self.spec.has_modified_on:
             return None
-        top = max(filter(None, columns[self.names.index("modifiedon")]), default=None)
-        latest = parse_instant(top) if isinstance(top, str) else top and utc(top)
+        times = columns[self.names.index("modifiedon")]
+        try:
+            top = max(filter(None, times), default=None)
+            latest = parse_instant(top) if isinstance(top, str) else top and utc(top)
+        except (TypeError, OverflowError):  # some without a zone, or one beyond the calendar
+            latest = self._latest_of_all(times, columns[self.names.index(self.spec.key)])
         return latest if latest and latest >= EARLIEST else None
+
+    def _latest_of_all(self, times: Values, keys: Values) -> datetime:
+        found: list[datetime] = []
+        for key, value in zip(keys, times, strict=True):
+            try:
+                found += [utc(value)] if value else []
+            except OverflowError:
+                msg = f"{self.spec.logical_name} {key}: column `modifiedon` {_BEYOND}"
+                raise DataError(msg) from None
+        return max(found)
 
     def _codes(self, columns: Sequence[Values], raw: Mapping[str, Values]) -> dict[str, set[int]]:
         return {
-            column.name: self._multi_codes(column.name, columns, raw)
-            if column.name in raw
-            else _single_codes(columns[at])
+            column.name: _all_codes(raw[column.name]) if column.name in raw else _single_codes(columns[at])
             for at, column in enumerate(self.spec.columns)
             if column.option is not None
         }
-
-    def _multi_codes(self, field: str, columns: Sequence[Values], raw: Mapping[str, Values]) -> set[int]:
-        try:
-            return _codes_in(raw[field])
-        except ValueError:
-            keys = columns[self.names.index(self.spec.key)]
-            key = next(key for key, text in zip(keys, raw[field], strict=True) if text and not _are_codes(text))
-            msg = f"{self.spec.logical_name} {key}: column `{field}` holds something else than option codes"
-            raise DataError(msg) from None
 
 
 def check_text(records: Iterable[Raw]) -> None:
@@ -205,7 +221,7 @@ def _finisher(column: Column, engine: Engine) -> Callable[[Values], Values]:
         return _lower_case
     if column.kind is Kind.COMPLEX:
         return _texts
-    return _SQLITE_FORMS.get(column.kind, _as_it_is) if engine == "sqlite" else _as_it_is
+    return (_SQLITE_FORMS if engine == "sqlite" else _POSTGRES_FORMS).get(column.kind, _as_it_is)
 
 
 def _as_it_is(values: Values) -> Values:
@@ -217,8 +233,14 @@ def _picked(values: Sequence[Any], positions: Iterable[int]) -> list[Any]:
 
 
 def _single_choice(values: Values) -> Values:
-    """The code where exactly one option is chosen, else null: what the downstream program reads."""
-    return [None if not value or "," in value else value for value in values]
+    """The code where exactly one option is chosen, else null: what the downstream program reads.
+
+    Raises:
+        ValueError: One is no list of codes.
+    """
+    codes = {text: codes_in(text) for text in set(values) if text is not None}
+    single = {text: str(found[0]) for text, found in codes.items() if len(found) == 1}
+    return list(map(single.get, values))
 
 
 def _lower_case(values: Values) -> Values:
@@ -235,10 +257,18 @@ def _numbers(values: Values) -> Values:
     return list(map(_NUMBER_OF.get, values))
 
 
+def _finite(values: Values) -> Values:
+    """Decimals as they are; their decoder takes the text ``"NaN"`` for one, which equals nothing, not even itself."""
+    if all(map(Decimal.is_finite, filter(None, values))):
+        return values
+    msg = "holds no number"
+    raise ValueError(msg)
+
+
 def _stamp_texts(values: Values) -> Values:
     texts = msgspec.to_builtins(values)
     filled = [text for text in texts if text is not None]
-    if sum(map(len, filled)) == STAMP_LENGTH * len(filled):
+    if {*map(len, filled)} <= {STAMP_LENGTH}:
         return texts  # type: ignore[no-any-return]
     return [None if value is None else msgspec.to_builtins(utc(value)) for value in values]
 
@@ -248,21 +278,15 @@ _SQLITE_FORMS: dict[Kind, Callable[[Values], Values]] = {
     Kind.DATE: msgspec.to_builtins,
     Kind.BOOLEAN: _numbers,
 }
+_POSTGRES_FORMS: dict[Kind, Callable[[Values], Values]] = {Kind.DECIMAL: _finite}
 
 
 def _single_codes(values: Values) -> set[int]:
     return {int(value) for value in set(values) if value is not None}
 
 
-def _codes_in(texts: Values) -> set[int]:
-    codes = {int(code) for text in set(texts) if text for code in text.split(",")}
-    if any(abs(code) > _LARGEST_CODE for code in codes):
-        raise ValueError
-    return codes
-
-
-def _are_codes(text: str) -> bool:
-    return _CODES.fullmatch(text) is not None and all(abs(int(code)) <= _LARGEST_CODE for code in text.split(","))
+def _all_codes(texts: Values) -> set[int]:
+    return {code for text in set(texts) if text for code in codes_in(text)}
 
 
 def _without_value(exc: msgspec.MsgspecError) -> str:

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from igh_sync_core.metadata import OptionSet
+from igh_sync_core.metadata.codes import are_codes, codes_in
 from igh_sync_core.model import Column, Kind, OptionKind, TableSpec
 
 LABEL = "@OData.Community.Display.V1.FormattedValue"
@@ -26,7 +27,6 @@ PLUMBING = frozenset({"importsequencenumber", "timezoneruleversionnumber", "utcc
 
 _NUMBER = re.compile(r"[-\u2212(]?\d[\d.,'\u2019\s]*\)?")
 _AMOUNT = re.compile(_NUMBER.pattern + r"\s[^\d\s]+")
-_CODES = re.compile(r"\d+(,\d+)*")
 _CODE_KINDS = (Kind.INT16, Kind.INT32)
 _ANY = msgspec.json.Decoder()
 
@@ -96,10 +96,10 @@ def _options_of(value: object, label: str | None) -> Iterator[tuple[int, str]]:
         yield int(value), label
         return
     value = str(value)
-    codes = value.split(",") if _CODES.fullmatch(value) else []
+    codes = codes_in(value) if are_codes(value) else ()
     labels = [label] if len(codes) == 1 else label.split(LABELS_BETWEEN)
     if len(codes) == len(labels):
-        yield from ((int(code), text) for code, text in zip(codes, labels, strict=True))
+        yield from zip(codes, labels, strict=True)
 
 
 def _kind(column: Column, pairs: Sequence[Pair]) -> OptionKind | None:
@@ -109,7 +109,7 @@ def _kind(column: Column, pairs: Sequence[Pair]) -> OptionKind | None:
         return None
     if column.kind is Kind.INT32 and _are_words([(value, label or "") for value, label in pairs]):
         return OptionKind.PICKLIST
-    if column.kind is Kind.STRING and all(_CODES.fullmatch(value) for value, _label in pairs):
+    if column.kind is Kind.STRING and all(are_codes(value) for value, _label in pairs):
         return OptionKind.MULTISELECT
     return None
 
@@ -125,6 +125,6 @@ def _are_words(pairs: Sequence[tuple[int, str]]) -> bool:
 def _hinted_kind(column: Column, pairs: Sequence[Pair]) -> OptionKind | None:
     if column.kind in _CODE_KINDS:
         return OptionKind.PICKLIST
-    if column.kind is Kind.STRING and all(_CODES.fullmatch(value) for value, _label in pairs):
+    if column.kind is Kind.STRING and all(are_codes(value) for value, _label in pairs):
         return OptionKind.MULTISELECT
     return None

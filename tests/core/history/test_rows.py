@@ -12,6 +12,7 @@ from igh_sync_core.errors import DataError
 from igh_sync_core.history.batch import starts_of
 from igh_sync_core.history.rows import Engine, RowCodec
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, Lookup, OptionKind, TableSpec
+from igh_sync_core.store.dialect import given_instant
 
 KEY = "aaaaaaaa-0000-0000-0000-000000000001"
 KINDS = {
@@ -122,6 +123,25 @@ def test_choices_are_listed_whether_one_or_many_and_the_column_keeps_a_single_on
     assert batch.codes == {"mood": set(), "tags": {2, 3}}
 
 
+def test_an_option_that_is_listed_twice_is_chosen_once(engine: Engine) -> None:
+    batch = decode(engine, sent(tags="2,2"), sent(sampleid=KEY[:-1] + "2", tags="3,2,3"))
+
+    assert list(batch.column("tags")) == ["2", None]
+    assert [code for _key, _field, code in batch.picks()] == [2, 3, 2]
+    assert [code for _key, code, _start in batch.picks_from("tags", [None, None])] == [2, 3, 2]
+    assert batch.codes["tags"] == {2, 3}
+
+
+def test_times_without_a_zone_are_utc_whatever_stands_beside_them(engine: Engine) -> None:
+    times = ["2024-05-01T12:00:00"] * 5 + ["2024-05-01T12:00:00+02:00"]  # as long as six that end in "Z"
+    batch = decode(engine, *(sent(sampleid=f"{KEY[:-1]}{at}", modifiedon=time) for at, time in enumerate(times)))
+
+    assert given_instant(starts_of(batch.column("modifiedon"), engine)[0]) == datetime(2024, 5, 1, 12, tzinfo=UTC)
+    assert batch.latest == datetime(2024, 5, 1, 12, tzinfo=UTC)
+    if engine == "sqlite":
+        assert list(batch.column("modifiedon")) == ["2024-05-01T12:00:00Z"] * 5 + ["2024-05-01T10:00:00Z"]
+
+
 def test_of_equal_keys_the_last_stays(engine: Engine) -> None:
     batch = decode(engine, sent(text="one"), sent(text="two"))
 
@@ -178,6 +198,12 @@ def test_a_nul_never_reaches_postgresql() -> None:
         ("tags", f"1,{SECRET}"),
         ("tags", "1,99999999999"),
         ("tags", "1,,2"),
+        ("tags", "1_0"),
+        ("tags", "\u0663"),
+        ("tags", "1, 2,"),
+        ("exact", "NaN"),
+        ("exact", "-Infinity"),
+        ("modifiedon", "9999-12-31T23:59:59-05:00"),
     ],
 )
 def test_a_value_its_type_cannot_hold_is_named_by_record_and_column_and_not_shown(

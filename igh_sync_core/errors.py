@@ -14,8 +14,7 @@ SyncError                    ``retryable`` says whether the same call may succee
 ├─ DataError                 one record cannot be kept
 └─ StoreError                the database
    ├─ StoreUnavailable       retryable
-   ├─ StoreBusy              another run holds the database
-   └─ HistoryCorrupt         an invariant of the history is broken
+   └─ StoreBusy              another run holds the database
 
 No message ever carries a secret, a token or the contents of a row.
 """
@@ -128,7 +127,3 @@ class StoreUnavailable(StoreError):
 
 class StoreBusy(StoreError):
     """Another run holds this database."""
-
-
-class HistoryCorrupt(StoreError):
-    """Stored history breaks one of its own laws; nothing is repaired silently."""

@@ -67,12 +67,13 @@ def choice_columns(conn: Connection, entities: Sequence[EntityConfig]) -> dict[s
     """
     inspector = inspect(conn)
     present = set(inspector.get_table_names())
+    shaped = shapes.kept(conn) if "_sync_shape" in present else {}
     found = {}
     for entity in entities:
         table = identifier(entity.api_name)
         if table not in present:
             continue
-        shape = shapes.kept(conn, table) if "_sync_shape" in present else None
+        shape = shaped.get(table)
         names = [str(column["name"]) for column in inspector.get_columns(table)]
         fields = shape.options if shape else [name for name in names if _has_labels(conn, name, present)]
         if fields:

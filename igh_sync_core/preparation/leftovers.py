@@ -182,7 +182,7 @@ def _stale_options(conn: Connection, specs: Iterable[TableSpec], present: set[st
     known = [spec for spec in specs if spec.logical_name in told]
     columns = {column.name for spec in known for column in spec.columns}
     # A field may be a choice in one table and a number in another; one that metadata calls a choice anywhere stays.
-    choices = {name for shape in shapes.kept_all(conn).values() for name in shape.options}
+    choices = {name for shape in shapes.kept(conn).values() for name in shape.options}
     choices |= {column.name for spec in known for column in spec.choices}
     choices |= set(conn.scalars(select(_LABELS.c.field).distinct()))
     stale = sorted({optionset_name(name) for name in columns - choices} & present)

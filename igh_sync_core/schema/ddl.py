@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from igh_sync_core.model import LogicalName, TableSpec
 from igh_sync_core.schema import belongings, junctions, obstacles, shapes
-from igh_sync_core.schema.outline import Work, missing_tables, outline_one, surroundings
+from igh_sync_core.schema.outline import Work, outline_one, surroundings
 from igh_sync_core.schema.shapes import Stored
 from igh_sync_core.schema.tables import entity_tables
 from igh_sync_core.store.control import CONTROL, SyncState
@@ -49,22 +49,6 @@ def create_control_tables(database: Database) -> None:
         missing = [table for table in CONTROL.sorted_tables if table.name not in present]
         if missing:
             CONTROL.create_all(conn, missing, checkfirst=False)
-
-
-def create_tables(conn: Connection, specs: Iterable[TableSpec]) -> list[str]:
-    """Make the tables of entities where they are missing, without views and without a memory of them.
-
-    Returns:
-        Names of the entity tables made, in the order of *specs*.
-    """
-    specs = tuple(specs)
-    stored = shapes.read(conn, ())
-    present = set(stored.tables)
-    made = [str(entity_tables(spec).main.name) for spec in specs if entity_tables(spec).main.name not in present]
-    for spec in specs:
-        for statement in missing_tables(stored, spec, present):
-            conn.execute(statement)
-    return made
 
 
 def apply(conn: Connection, stored: Stored, specs: Iterable[TableSpec], *, language: int) -> Applied:

@@ -138,7 +138,7 @@ def read(conn: Connection, specs: Iterable[TableSpec]) -> Stored:
     tables, views = frozenset(inspector.get_table_names()), frozenset(inspector.get_view_names())
     wanted = {_table_name(spec): spec for spec in specs}
     present = sorted(wanted.keys() & tables)
-    shapes = kept_all(conn) if str(_SHAPES.name) in tables else {}
+    shapes = kept(conn) if str(_SHAPES.name) in tables else {}
     return Stored(
         dialect=conn.dialect,
         tables=tables,
@@ -160,10 +160,14 @@ def _keep(engine: str) -> Insert:
     return upsert(engine, _SHAPES)
 
 
-def kept(conn: Connection, table: str) -> Shape | None:
-    """The shape of one table; None where none was ever stored."""
-    text = conn.scalar(select(_SHAPES.c.value).where(_SHAPES.c.table_name == table))
-    return _SHAPE.decode(text) if text else None
+def kept(conn: Connection) -> dict[str, Shape]:
+    """The shapes of all tables, by table name."""
+    return {name: _SHAPE.decode(value) for name, value in _all.rows(conn, None)}
+
+
+@Prepared
+def _all(_: None) -> Select[Any]:
+    return select(_SHAPES.c.table_name, _SHAPES.c.value)
 
 
 def spelled(kind: TypeEngine[Any], dialect: Dialect) -> str:
@@ -245,13 +249,3 @@ def _keys(inspector: Inspector, specs: Iterable[TableSpec]) -> dict[str, str]:
             if index["name"] == open_index_name(spec) and (names := index["column_names"]):
                 keys[_table_name(spec)] = str(names[0])
     return keys
-
-
-def kept_all(conn: Connection) -> dict[str, Shape]:
-    """The shapes of all tables, by table name."""
-    return {name: _SHAPE.decode(value) for name, value in _all.rows(conn, None)}
-
-
-@Prepared
-def _all(_: None) -> Select[Any]:
-    return select(_SHAPES.c.table_name, _SHAPES.c.value)

@@ -1,7 +1,7 @@
 """A table under test, loaded page after page: load 1, load 2, load 3."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +13,8 @@ from igh_sync_core.history.rows import RowCodec
 from igh_sync_core.history.versions import History
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
 from igh_sync_core.report import Counts
-from igh_sync_core.schema.ddl import create_tables
+from igh_sync_core.schema import shapes
+from igh_sync_core.schema.outline import missing_tables
 from igh_sync_core.schema.tables import entity_tables
 from igh_sync_core.store.database import Database
 
@@ -80,6 +81,15 @@ class Loader:
         shown = (table.c.entity_id, table.c.option_code, table.c.valid_from, table.c.valid_to)
         with self.database.transaction(self.conn):
             return [tuple(row) for row in self.conn.execute(select(*shown).order_by(table.c.junction_id))]
+
+
+def create_tables(conn: Connection, specs: Sequence[TableSpec]) -> None:
+    """Make the tables of entities where they are missing, without views and without a memory of them."""
+    stored = shapes.read(conn, ())
+    present = set(stored.tables)
+    for spec in specs:
+        for statement in missing_tables(stored, spec, present):
+            conn.execute(statement)
 
 
 @contextmanager

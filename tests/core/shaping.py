@@ -113,7 +113,7 @@ class Store:
     def views_of(self, spec: TableSpec) -> tuple[str, ...]:
         """Names of its views: current rows, all versions."""
         with self.database.writing() as conn:
-            shape = shapes.kept(conn, identifier(spec.entity_set))
+            shape = shapes.kept(conn).get(identifier(spec.entity_set))
         return shape.views if shape else ()
 
 

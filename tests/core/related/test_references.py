@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from copies import Copy
+from loads import create_tables
 from msgspec import Raw
 from sqlalchemy import event
 
@@ -23,7 +24,6 @@ from igh_sync_core.related.references import SAMPLES, Finding, Findings, Uncheck
 from igh_sync_core.related.relations import relations_of
 from igh_sync_core.report import RunReport
 from igh_sync_core.sandbox import health_organisation
-from igh_sync_core.schema.ddl import create_tables
 from igh_sync_core.schema.tables import entity_tables
 from igh_sync_core.store.database import Database
 

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from copies import Copy, entities
-from loads import NOON, SPEC, A, loading, record
+from loads import NOON, SPEC, A, create_tables, loading, record
 from msgspec import Raw
 from sqlalchemy import MetaData, Table, event, func, insert, select, text
 
@@ -25,7 +25,7 @@ from igh_sync_core.history.choices import Choices
 from igh_sync_core.history.rows import RowCodec
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, OptionKind, TableSpec
 from igh_sync_core.sandbox import health_organisation
-from igh_sync_core.schema.ddl import create_control_tables, create_tables
+from igh_sync_core.schema.ddl import create_control_tables
 from igh_sync_core.schema.optionsets import optionset_table
 from igh_sync_core.schema.tables import entity_tables
 from igh_sync_core.store import lock

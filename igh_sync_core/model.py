@@ -105,6 +105,15 @@ class TableSpec(Struct, frozen=True, dict=True):
         """Names of all columns."""
         return frozenset(column.name for column in self.columns)
 
+    @cached_property
+    def key_kind(self) -> Kind:
+        """What the key is: a GUID but for tables of other sources."""
+        return next(column.kind for column in self.columns if column.name == self.key)
+
+    def key_of(self, text: str) -> str:
+        """A key as it is stored: only a GUID is the same in whatever case."""
+        return text.lower() if self.key_kind is Kind.GUID else text
+
     @property
     def has_modified_on(self) -> bool:
         """Whether records carry the time of their last change."""

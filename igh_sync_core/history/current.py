@@ -128,19 +128,15 @@ def _newest(
 
 def _keys(conn: Connection, tables: EntityTables, keys: Sequence[Any]) -> Any:  # noqa: ANN401 - as the driver takes it
     """Keys to look up; what is no GUID cannot be stored as one, and the refusal names it where it is written."""
-    if conn.dialect.name == "postgresql" and _kind_of_key(tables) is Kind.GUID:
+    if conn.dialect.name == "postgresql" and tables.spec.key_kind is Kind.GUID:
         keys = [key for key in keys if _GUID.fullmatch(key)]
     return listed(conn.dialect.name, keys)
-
-
-def _kind_of_key(tables: EntityTables) -> Kind:
-    return next(column.kind for column in tables.spec.columns if column.name == tables.spec.key)
 
 
 def key_of(tables: EntityTables) -> ColumnElement[Any]:
     """The key as text where the driver would make an object of it."""
     key = tables.main.c[tables.spec.key]
-    return cast(key, Text) if _kind_of_key(tables) is Kind.GUID else key
+    return cast(key, Text) if tables.spec.key_kind is Kind.GUID else key
 
 
 def _as_given(time: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -74,8 +74,7 @@ class EntityTables:
     @property
     def pattern(self) -> "EntityTables":
         """Any entity's tables: the columns that all have, and places where their names differ."""
-        key = next(column for column in self.spec.columns if column.name == self.spec.key)
-        return _pattern(key.kind, has_version=self.spec.has_version)
+        return _pattern(self.spec.key_kind, has_version=self.spec.has_version)
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -137,7 +136,7 @@ def _built(spec: TableSpec) -> EntityTables:
         msg = f"{spec.logical_name}: the columns {sorted(taken)} collide with columns kept for the history"
         raise SchemaError(msg)
     metadata = MetaData()
-    closing, picks, keys = _lists(next(column.kind for column in spec.columns if column.name == spec.key))
+    closing, picks, keys = _lists(spec.key_kind)
     return EntityTables(
         spec=spec,
         main=_main(spec, metadata),

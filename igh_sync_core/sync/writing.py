@@ -96,7 +96,7 @@ class Writer:
             SchemaError: Its records lack a column that is there as far as this run knows; the same.
         """
         course.check_end(read, fetched.page)
-        received, deleted = split_page(fetched.page, self._spec.key)
+        received, deleted = split_page(fetched.page, self._spec)
         if read.kind is ReadKind.DELTA and not (received or deleted) and self._is_last(fetched.page, state):
             self._leave(state, read, fetched, None)
             return

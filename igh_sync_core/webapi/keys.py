@@ -21,7 +21,7 @@ class Keys:
     """What one page of keys says.
 
     Attributes:
-        versions: Pairs of key, in lower case, and version number (None where the table has none), n of them.
+        versions: Pairs of key, as it is stored, and version number (None where the table has none), n of them.
         deleted: Keys of tombstones.
         latest: Largest ``modifiedon`` named, from ``instants.EARLIEST`` on; None where none is.
     """
@@ -42,7 +42,7 @@ def parse_keys(spec: TableSpec, page: Page) -> Keys:
     Raises:
         DataError: An entry has no key.
     """
-    records, deleted = split_page(page, spec.key)
+    records, deleted = split_page(page, spec)
     decoder = _decoder(spec.key)
     try:
         entries = [decoder.decode(record) for record in records]
@@ -50,7 +50,7 @@ def parse_keys(spec: TableSpec, page: Page) -> Keys:
         msg = f"{spec.logical_name}: a list of keys holds an entry that is none"
         raise DataError(msg) from exc
     return Keys(
-        [(entry.key.lower(), entry.version) for entry in entries],
+        [(spec.key_of(entry.key), entry.version) for entry in entries],
         deleted,
         max((when for entry in entries if entry.modified and (when := utc(entry.modified)) >= EARLIEST), default=None),
     )

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from igh_sync_core.errors import TokenLost
+from igh_sync_core.model import TableSpec
 from igh_sync_core.webapi.odata import Page
 
 
@@ -21,17 +22,17 @@ _ENTRY = msgspec.json.Decoder(_DeltaEntry)
 _ANY = msgspec.json.Decoder()
 
 
-def split_page(page: Page, key: str) -> tuple[Sequence[Raw], list[str]]:
+def split_page(page: Page, spec: TableSpec) -> tuple[Sequence[Raw], list[str]]:
     """Records and the keys of tombstones, which a delta answer mixes in one list.
 
     A record behind a tombstone of the same key is back: the later entry counts.
 
     Args:
         page: Any page.
-        key: Property that identifies a record.
+        spec: The entity.
 
     Returns:
-        The records in the server's order, and keys in lower case; no keys unless the page is part of a delta (law 3).
+        The records in the server's order, and keys as stored; no keys unless the page is part of a delta (law 3).
     """
     if not page.is_delta:
         return page.value, []
@@ -44,11 +45,11 @@ def split_page(page: Page, key: str) -> tuple[Sequence[Raw], list[str]]:
             records.append(raw)
             continue
         if entry.context.endswith("$deletedEntity"):
-            deleted[str(entry.id).lower()] = None
+            deleted[spec.key_of(str(entry.id))] = None
             continue
         records.append(raw)
         if deleted:
-            deleted.pop(str(_ANY.decode(raw).get(key)).lower(), None)
+            deleted.pop(spec.key_of(str(_ANY.decode(raw).get(spec.key))), None)
     return records, list(deleted)
 
 

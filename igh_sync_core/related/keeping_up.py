@@ -4,14 +4,11 @@ Each page of keys is one transaction with its checkpoint (laws 1 and 3); the rec
 is lost if the run ends between the two.
 """
 
-from collections.abc import Iterable
-
 from sqlalchemy import ColumnElement, Connection
 
 from igh_sync_core.errors import RequestRejected, TokenLost
 from igh_sync_core.history import checkpoint
 from igh_sync_core.history.staging import is_listed
-from igh_sync_core.model import TableSpec
 from igh_sync_core.related import closure, feeds, scans
 from igh_sync_core.related.feeds import Feed, FeedKind
 from igh_sync_core.related.members import RelatedTable, Stage
@@ -26,13 +23,12 @@ from igh_sync_core.webapi.keys import Keys, parse_keys
 from igh_sync_core.webapi.tombstones import check_delta
 
 
-def begin(conn: Connection, table: RelatedTable, sources: Iterable[TableSpec]) -> None:
+def begin(conn: Connection, table: RelatedTable) -> None:
     """Read how far a table has come, decide how its changes are learnt, and put on record that it is under way.
 
     Args:
         conn: Inside a transaction.
         table: Its ``state`` and ``feed`` are set.
-        sources: The tables that may point at it; they are gone through again where it was made anew.
 
     Raises:
         StoreError: What is stored of it makes no sense.
@@ -40,8 +36,9 @@ def begin(conn: Connection, table: RelatedTable, sources: Iterable[TableSpec]) -
     table.state = checkpoint.read(conn, table.spec)
     if table.state.columns_digest is None and not table.state.fresh_columns:
         # Nothing of it is stored, whatever was found before. A delta link is as good as ever: it names what changed
-        # since, and all the rest is asked by id after it.
-        scans.scan_again(conn, sources)
+        # since, and all the rest is asked by id after it. What points at it may be set aside or left out of this run,
+        # and is gone through whenever it takes part again.
+        scans.scan_again(conn)
     table.feed = _first_feed(conn, table)
     _mark(conn, table)
     checkpoint.write(conn, table.state)

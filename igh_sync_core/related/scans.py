@@ -4,7 +4,7 @@ A scan notes what it finds on the list ``_sync_wanted``, see ``closure``, and ho
 transaction.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -107,14 +107,14 @@ def _reach(_: None) -> Update:
     return update(_STATE).where(_STATE.c.entity_name == bindparam("of")).values(reached)
 
 
-def scan_again(conn: Connection, sources: Iterable[TableSpec]) -> None:
-    """Let every row of these tables count as not seen yet."""
-    _forget.execute(conn, None, names=listed(conn.dialect.name, [one.entity_set for one in sources]))
+def scan_again(conn: Connection) -> None:
+    """Let every row of every table count as not seen yet, also of those that take no part in this run."""
+    _forget.execute(conn, None)
 
 
 @Prepared
 def _forget(_: None) -> Update:
-    return update(_STATE).where(is_one_of(_STATE.c.entity_name, "names")).values(scanned_row_id=0)
+    return update(_STATE).where(_STATE.c.scanned_row_id != 0).values(scanned_row_id=0)
 
 
 def _from(source: TableSpec, relations: Sequence[Relation]) -> tuple[Relation, ...]:

@@ -73,7 +73,7 @@ def sync_related(run: Run, specs: Sequence[TableSpec], filtered: Collection[Logi
     """
     tables = [RelatedTable(run, spec) for spec in specs if spec.logical_name in filtered]
     relations = [one for one in relations_of(specs) if one.target.logical_name in filtered]
-    _begin(run, relations, tables)
+    _begin(run, tables)
     _each(run, tables, keep_up)
     while wanted := _note_references(run, relations, tables):
         _each(run, wanted, _fetch)
@@ -81,19 +81,19 @@ def sync_related(run: Run, specs: Sequence[TableSpec], filtered: Collection[Logi
     return [table.report() for table in tables]
 
 
-def _begin(run: Run, relations: Sequence[Relation], tables: Sequence[RelatedTable]) -> None:
+def _begin(run: Run, tables: Sequence[RelatedTable]) -> None:
     with run.database.writing() as conn:
         checkpoint.log_start(
             conn, *(table.spec for table in tables), run_id=run.run_id, now=run.organisation.server_time
         )
         for table in tables:
             try:
-                _begin_one(conn, table, relations)
+                _begin_one(conn, table)
             except DBAPIError as exc:
                 table.error = store_error(exc)
 
 
-def _begin_one(conn: Connection, table: RelatedTable, relations: Sequence[Relation]) -> None:
+def _begin_one(conn: Connection, table: RelatedTable) -> None:
     """Begin one table or nothing of it; that its state cannot be read is its own failure (law 9).
 
     Raises:
@@ -102,7 +102,7 @@ def _begin_one(conn: Connection, table: RelatedTable, relations: Sequence[Relati
     """
     with attempt(conn):
         try:
-            begin(conn, table, {one.source for one in relations if one.target == table.spec})
+            begin(conn, table)
         except StoreError as exc:
             table.error = exc
 

@@ -227,6 +227,36 @@ def test_a_related_table_made_anew_is_filled_again(light: Copy, *, reconcile: bo
     assert [of(synced(light), table).requests for table in FILTERED] == [1, 1, 1]
 
 
+def test_a_related_table_made_anew_by_a_run_over_some_tables_is_filled_by_the_next_over_all(copy: Copy) -> None:
+    synced(copy)
+    before = members(copy)
+    with copy.database.writing() as conn:
+        conn.execute(text("DROP VIEW contacts_current"))
+        conn.execute(text("DROP VIEW contacts_history"))
+        conn.execute(text("ALTER TABLE contacts RENAME TO contacts_before"))
+    copy.selection = [entity for entity in SELECTION if entity.name == "contact"]
+    synced(copy)
+    copy.selection = SELECTION
+    synced(copy)
+
+    assert members(copy) == before
+    assert [of(synced(copy), table).requests for table in FILTERED] == [1, 1, 1]
+
+
+def test_a_related_table_made_anew_while_one_that_points_at_it_is_set_aside_is_filled_later(light: Copy) -> None:
+    light.organisation.add_column("account", "vin_flag", "Edm.Int32", fixed=1)
+    synced(light)
+    before = members(light)
+    with light.database.writing() as conn:
+        conn.execute(text("DROP TABLE contacts"))
+    light.organisation.change_type("account", "vin_flag", "Edm.Boolean")
+    assert [name for name, _error in light.sync().failed_entities] == ["account"]
+    light.organisation.change_type("account", "vin_flag", "Edm.Int32")
+    synced(light)
+
+    assert members(light) == before
+
+
 def test_a_related_table_made_anew_is_filled_again_after_a_run_that_failed(light: Copy) -> None:
     synced(light)
     with light.database.writing() as conn:

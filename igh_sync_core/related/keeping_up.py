@@ -16,7 +16,7 @@ from igh_sync_core.report import Counts
 from igh_sync_core.schema.tables import EntityTables
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.sync import strategy
-from igh_sync_core.sync.fallbacks import REFUSALS
+from igh_sync_core.sync.fallbacks import REFUSALS, is_narrowed
 from igh_sync_core.sync.strategy import ReadKind, Strategy
 from igh_sync_core.webapi.client import Fetched
 from igh_sync_core.webapi.keys import Keys, parse_keys
@@ -231,6 +231,8 @@ def _after_refusal(stage: Stage, feed: Feed, exc: RequestRejected) -> Feed:
     if feed.kind is FeedKind.CHANGES or feed.is_resumed:
         return feeds.all_keys(table.spec, api_root=root, reason=f"the stored link was refused ({why}); all keys read")
     if feed.kind is FeedKind.KEYS:
+        if is_narrowed(exc, was_tracked=bool(table.state.delta_link or table.state.next_link)):
+            raise exc
         table.is_tracked = False
         table.remark(f"change tracking was refused ({why}); deletions are found by reconcile runs alone")
         with stage.reading() as conn:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from igh_sync_core.errors import LinkMissing, RequestRejected, TokenLost
 from igh_sync_core.model import TableSpec
 from igh_sync_core.store.control import SyncState
-from igh_sync_core.sync.strategy import Read, ReadKind
+from igh_sync_core.sync.strategy import Read, ReadKind, Strategy
 
 REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
 """Answers that may be about the way of asking rather than about the table."""
@@ -43,14 +43,10 @@ def after_refusal(
         raise refusal
     if read.kind is ReadKind.DELTA or read.is_resumed:
         return Way.WHOLE, f"the stored link was refused ({why}); read whole"
-    if read.kind is ReadKind.INCREMENT and "$orderby" in read.url:
-        return Way.UNORDERED, "$orderby was refused; read in key order"
-    if read.kind is ReadKind.INCREMENT and state.overlap_due and spec.has_version:
-        # A sweep follows anyway.
-        return Way.SWEEP, f"the filter on modifiedon was refused ({why}); keys and versions are compared instead"
     if read.kind is ReadKind.INCREMENT:
-        return Way.WHOLE, f"the filter on modifiedon was refused ({why}); read whole"
-    if read.track_changes and not is_answered:
+        return _instead_of_increment(read, spec, state, why)
+    is_way = read.track_changes and not is_answered
+    if is_way and not is_narrowed(refusal, was_tracked=state.strategy == Strategy.DELTA):
         return Way.UNTRACKED, f"change tracking was refused ({why})"
     raise refusal
 
@@ -60,3 +56,20 @@ def _without_link(refusal: RequestRejected, read: Read) -> tuple[Way, str]:
         return Way.WHOLE, f"{refusal}; read whole"
     # Where the server never gives one that happens in every run, unless another strategy is demanded.
     return Way.UNTRACKED, f"{refusal}; read whole, untracked"
+
+
+def _instead_of_increment(read: Read, spec: TableSpec, state: SyncState, why: str | int | None) -> tuple[Way, str]:
+    if "$orderby" in read.url:
+        return Way.UNORDERED, "$orderby was refused; read in key order"
+    if state.overlap_due and spec.has_version:
+        # A sweep follows anyway.
+        return Way.SWEEP, f"the filter on modifiedon was refused ({why}); keys and versions are compared instead"
+    return Way.WHOLE, f"the filter on modifiedon was refused ({why}); read whole"
+
+
+def is_narrowed(refusal: RequestRejected, *, was_tracked: bool) -> bool:
+    """Whether a refusal of change tracking says that the user may not read every record any more.
+
+    The server tells changes only to those who may; read otherwise, what the user cannot see would count as gone.
+    """
+    return was_tracked and refusal.status == HTTPStatus.FORBIDDEN

@@ -23,6 +23,7 @@ from igh_sync_core.inspection.explanation import explain_record
 from igh_sync_core.model import Column, EntitySet, Kind, LogicalName, TableSpec
 from igh_sync_core.report import EntityReport, RunReport
 from igh_sync_core.sandbox import Fault
+from igh_sync_core.sandbox.http.service import sent_address
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.sync.run import Progress
 
@@ -445,6 +446,47 @@ def test_where_change_tracking_is_refused_the_members_are_asked_by_id(light: Cop
 
     assert "change tracking was refused" in of(report, "account").reason
     assert light.open_rows("accounts", "name") == [("renamed",)]
+
+
+@pytest.mark.parametrize("reconcile", [False, True])
+def test_a_role_narrowed_to_the_users_own_records_is_a_failure_and_closes_nothing(
+    light: Copy, *, reconcile: bool
+) -> None:
+    synced(light)
+    before, link = light.rows("accounts", "accountid", "valid_to"), light.state("accounts").delta_link
+    light.sandbox.hide("account", ACCOUNT)
+    refuse_feeds(light, "accounts")
+
+    [(_entity, error)] = light.sync(reconcile=reconcile).failed_entities
+    assert "organization-level read" in error
+    assert light.rows("accounts", "accountid", "valid_to") == before
+    assert light.state("accounts").delta_link == link
+
+
+@pytest.mark.parametrize("reconcile", [False, True])
+def test_a_related_table_that_never_was_tracked_is_asked_by_id_where_the_role_is_narrow(
+    light: Copy, *, reconcile: bool
+) -> None:
+    refuse_feeds(light, "accounts")
+
+    for _again in range(2):
+        report = synced(light, reconcile=reconcile)
+        assert "change tracking was refused (0x80040220)" in of(report, "account").reason
+    assert members(light)["account"] == {ACCOUNT}
+
+
+def refuse_feeds(copy: Copy, table: str) -> None:
+    """The user may read its own records of a table alone, and the server tells no changes of so few."""
+    answer = copy.sandbox.handle
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        address = sent_address(request)
+        is_tracked = "track-changes" in request.headers.get("Prefer", "") or "deltatoken" in address
+        if f"/{table}?" in address and is_tracked:
+            return httpx.Response(403, json={"error": {"code": "0x80040220", "message": "no privilege"}})
+        return answer(request)
+
+    copy.sandbox.handle = handle  # type: ignore[method-assign]
 
 
 def test_a_table_that_may_not_be_read_stops_no_other(light: Copy) -> None:

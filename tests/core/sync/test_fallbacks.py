@@ -5,10 +5,12 @@ import pytest
 from copies import Copy, entities
 
 from igh_sync_core.sandbox import health_organisation
+from igh_sync_core.sandbox.http.service import sent_address
 from igh_sync_core.sync.run import Progress
 
 TRACKED, TABLE = "vin_disease", "vin_diseases"
 SMALL_PAGES = 7
+NO_PRIVILEGE = "0x80040220"
 
 
 class Interrupted(Exception):
@@ -29,14 +31,15 @@ def current(copy: Copy) -> set[str]:
     return {key for (key,) in copy.open_rows(TABLE, f"{TRACKED}id")}
 
 
-def refuse_tracking(copy: Copy, status: int) -> None:
+def refuse_tracking(copy: Copy, status: int, code: str = "0x80072491") -> None:
     """What metadata says is not what the server does: the user may not read all records, or tracking is off again."""
     answer = copy.sandbox.handle
 
     def handle(request: httpx.Request) -> httpx.Response:
         reply = answer(request)
-        if reply.status_code == httpx.codes.OK and "track-changes" in request.headers.get("Prefer", ""):
-            return httpx.Response(status, json={"error": {"code": "0x80072491", "message": "not enabled"}})
+        is_tracked = "track-changes" in request.headers.get("Prefer", "") or "deltatoken" in sent_address(request)
+        if reply.status_code == httpx.codes.OK and is_tracked:
+            return httpx.Response(status, json={"error": {"code": code, "message": "not enabled"}})
         return reply
 
     copy.sandbox.handle = handle  # type: ignore[method-assign]
@@ -132,3 +135,47 @@ def test_a_delta_link_answered_with_everything_is_read_whole_and_loses_no_deleti
     ended = [row for row in copy.rows(TABLE, f"{TRACKED}id", "closed_reason") if row[1]]
     assert sorted(ended) == sorted([(changed, "updated"), (gone, "absent")])
     assert copy.sync_one().requests == 1
+
+
+def narrow(copy: Copy) -> str:
+    """Leave the user what is its own, of which the server tells no changes; gives a record that it reads no more."""
+    hidden = copy.organisation.keys(TRACKED)[0]
+    copy.sandbox.hide(TRACKED, hidden)
+    refuse_tracking(copy, 403, NO_PRIVILEGE)
+    return hidden
+
+
+@pytest.mark.parametrize("reconcile", [False, True])
+def test_a_role_narrowed_to_the_users_own_records_is_a_failure_and_closes_nothing(
+    copy: Copy, *, reconcile: bool
+) -> None:
+    copy.sync_one()
+    before = copy.rows(TABLE, f"{TRACKED}id", "valid_from", "valid_to")
+    link, answer = copy.state(TABLE).delta_link, copy.sandbox.handle
+    hidden = narrow(copy)
+
+    [(_entity, error)] = copy.sync(reconcile=reconcile).failed_entities
+    assert "organization-level read" in error
+    assert copy.rows(TABLE, f"{TRACKED}id", "valid_from", "valid_to") == before
+    assert copy.state(TABLE).delta_link == link
+    copy.sandbox.reveal(TRACKED, hidden)
+    copy.sandbox.handle = answer  # type: ignore[method-assign]
+    assert copy.sync_one().requests == 1
+
+
+def test_a_role_narrowed_while_a_whole_read_was_interrupted_closes_nothing(copy: Copy) -> None:
+    copy.sync_one()
+    copy.organisation.expire_delta_tokens(TRACKED)
+    assert copy.sync(page_size=SMALL_PAGES, on_page=interrupt).failed_entities
+    assert copy.state(TABLE).delta_link is None
+    narrow(copy)
+
+    assert copy.sync(page_size=SMALL_PAGES).failed_entities
+    assert current(copy) == set(copy.organisation.keys(TRACKED))
+
+
+def test_a_table_that_never_was_tracked_is_read_without_tracking_where_the_role_is_narrow(copy: Copy) -> None:
+    hidden = narrow(copy)
+
+    assert "change tracking was refused" in copy.sync_one().reason
+    assert current(copy) == set(copy.organisation.keys(TRACKED)) - {hidden}

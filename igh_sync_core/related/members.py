@@ -22,6 +22,7 @@ from igh_sync_core.schema.tables import entity_tables
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.database import Lease
 from igh_sync_core.store.lock import fence
+from igh_sync_core.sync.by_id import ById
 from igh_sync_core.sync.run import Run
 from igh_sync_core.sync.strategy import Strategy
 from igh_sync_core.webapi.client import Fetched
@@ -41,6 +42,7 @@ class RelatedTable:
         choices: Writer of their choices.
         channel: Its line for records.
         keys_channel: Its line for keys alone, whose pages are never too big to be full ones.
+        by_id: How many records one query asks for.
         counts: What was written.
         is_tracked: Whether a key feed tells its deletions; false once the server has refused one.
         state: How far it has come, as committed last; pending until it has begun.
@@ -56,6 +58,7 @@ class RelatedTable:
         self.choices = Choices(spec, run.organisation.language)
         self.channel = run.open_channel(spec)
         self.keys_channel = run.client.channel(spec.logical_name, page_size=run.page_size)
+        self.by_id = ById(self.channel, spec, run.client.config.api_root)
         self.counts = Counts()
         self.is_tracked = spec.is_tracked
         self.state = SyncState(entity_name=spec.entity_set)

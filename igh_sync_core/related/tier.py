@@ -13,13 +13,12 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from http import HTTPStatus
 
 from msgspec import Raw
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from igh_sync_core.errors import Interrupted, RequestRejected, StoreError, SyncError
+from igh_sync_core.errors import Interrupted, StoreError, SyncError
 from igh_sync_core.history import checkpoint, lacking, records
 from igh_sync_core.model import LogicalName, TableSpec
 from igh_sync_core.related import closure, scans
@@ -32,12 +31,10 @@ from igh_sync_core.store.driver import attempt, store_error
 from igh_sync_core.store.lock import fence
 from igh_sync_core.sync.run import Progress, Run
 from igh_sync_core.sync.workbench import WORKBENCH
-from igh_sync_core.webapi.client import Channel, Fetched
-from igh_sync_core.webapi.odata import MAX_URL, entity_url, id_batches, in_filter
+from igh_sync_core.webapi.client import Fetched
 
 TABLES_AT_ONCE = 4
 BATCHES_AT_ONCE = 2
-_TOO_MANY_CODES = {"0x8004430c", "0x8004430e"}
 log = logging.getLogger(__name__)
 
 
@@ -147,12 +144,7 @@ def _note_references(run: Run, relations: Sequence[Relation], tables: Sequence[R
 def _fetch(table: RelatedTable) -> None:
     """Ask for every listed id of one table, and store what comes."""
     with table.stage() as stage:
-        root = table.run.client.config.api_root
-        address = partial(_address, root, table.spec)
-        room = MAX_URL - len(address([]))
-        # As many as one page holds: a second page would only be asked for once the first is here.
-        batches = id_batches(_wanted(stage), url_room=room, most=lambda: table.channel.page_rows)
-        for answer in several_at_once(partial(_ask, table.channel, address), batches):
+        for answer in several_at_once(partial(_ask, table), table.by_id.batches(_wanted(stage))):
             with WORKBENCH:
                 _store(stage, answer)
             table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=False))
@@ -170,10 +162,6 @@ def _wanted(stage: Stage) -> Iterator[str]:
         last = ids[-1]
 
 
-def _address(root: str, spec: TableSpec, ids: Iterable[str]) -> str:
-    return entity_url(root, spec.entity_set, where=in_filter(spec.key, ids))
-
-
 def several_at_once(ask: Callable[[Sequence[str]], Answer], batches: Iterable[list[str]]) -> Iterator[Answer]:
     """Answers in the order of the batches; while the caller works on one, the next may be under way."""
     pool = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="ids")
@@ -189,20 +177,10 @@ def several_at_once(ask: Callable[[Sequence[str]], Answer], batches: Iterable[li
         pool.shutdown(cancel_futures=True)
 
 
-def _ask(channel: Channel, address: Callable[[Iterable[str]], str], ids: Sequence[str]) -> Answer:
-    """One query for several ids; in halves where the server finds them too many."""
-    try:
-        pages = list(channel.pages(address(ids)))
-    except RequestRejected as exc:
-        if len(ids) == 1 or not _is_too_much(exc):
-            raise
-        halves = [_ask(channel, address, half) for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :])]
-        return Answer(ids, [record for half in halves for record in half.records], halves[-1].fetched)
+def _ask(table: RelatedTable, ids: Sequence[str]) -> Answer:
+    answers = table.by_id.ask(ids, lambda some: [*table.channel.pages(table.by_id.address(some))])
+    pages = [page for answer in answers for page in answer]
     return Answer(ids, [record for fetched in pages for record in fetched.page.value], pages[-1])
-
-
-def _is_too_much(exc: RequestRejected) -> bool:
-    return exc.status == HTTPStatus.REQUEST_URI_TOO_LONG or exc.code in _TOO_MANY_CODES
 
 
 def _store(stage: Stage, answer: Answer) -> None:

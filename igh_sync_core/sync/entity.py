@@ -5,6 +5,7 @@ A kill between two pages loses nothing: the next run goes on after the last that
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -16,6 +17,7 @@ from igh_sync_core.schema.tables import entity_tables
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.database import Lease
 from igh_sync_core.sync import ranges, strategy, sweep
+from igh_sync_core.sync.by_id import ById
 from igh_sync_core.sync.course import Outcome
 from igh_sync_core.sync.fallbacks import Way, after_refusal
 from igh_sync_core.sync.run import Progress, Run
@@ -23,7 +25,6 @@ from igh_sync_core.sync.strategy import Plan, Read, ReadKind
 from igh_sync_core.sync.sweep import Sweep
 from igh_sync_core.sync.workbench import WORKBENCH
 from igh_sync_core.sync.writing import Writer
-from igh_sync_core.webapi.odata import id_batches
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +106,17 @@ class _EntitySync:
         if found.is_too_many:
             self._read_whole(found.summary())
             return
-        for ids in id_batches(found.keys, url_room=strategy.repair_room(self._spec, self._root)):
-            self._execute(strategy.repair(self._spec, ids, api_root=self._root))
+        self._repair(found.keys)
         if self._run.reconcile or found.deletions or found.found:
             self._reasons.append(found.summary())
         if self._state.overlap_due:
             self._writer.settle_overlap()
+
+    def _repair(self, keys: Sequence[str]) -> None:
+        """Read single records again."""
+        by_id = ById(self._channel, self._spec, self._root)
+        for ids in by_id.batches(keys):
+            by_id.ask(ids, lambda some: self._execute(Read(ReadKind.REPAIR, by_id.address(some))))
 
     def _next_read(self) -> Read:
         return strategy.next_read(

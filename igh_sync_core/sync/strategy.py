@@ -4,7 +4,7 @@ Pure: nothing here asks the network or the database.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,7 +18,7 @@ from igh_sync_core.errors import SchemaError
 from igh_sync_core.instants import EARLIEST
 from igh_sync_core.model import Organisation, TableSpec
 from igh_sync_core.store.control import SyncState
-from igh_sync_core.webapi.odata import MAX_URL, datetime_literal, entity_url, in_filter
+from igh_sync_core.webapi.odata import datetime_literal, entity_url
 
 OVERLAP = timedelta(minutes=10)
 """How far before the watermark is read again: rows committed late carry an older ``modifiedon`` (law 2)."""
@@ -195,16 +195,6 @@ def increment(spec: TableSpec, *, since: datetime, api_root: str) -> Read:
     where = f"modifiedon ge {datetime_literal(max(since, EARLIEST) - OVERLAP)}"
     order = ("modifiedon asc", f"{spec.key} asc")
     return Read(ReadKind.INCREMENT, entity_url(api_root, spec.entity_set, where=where, order_by=order))
-
-
-def repair(spec: TableSpec, ids: Sequence[str], *, api_root: str) -> Read:
-    """Single records, by their keys."""
-    return Read(ReadKind.REPAIR, entity_url(api_root, spec.entity_set, where=in_filter(spec.key, ids)))
-
-
-def repair_room(spec: TableSpec, api_root: str) -> int:
-    """Characters that one address leaves for keys."""
-    return MAX_URL - len(repair(spec, [], api_root=api_root).url)
 
 
 def without_order(url: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from uuid import UUID
 
 import httpx
@@ -14,7 +15,7 @@ from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig, load_entity_configs
 from igh_sync_core.report import EntityReport, RunReport
 from igh_sync_core.sandbox import Organisation, Sandbox, Server
-from igh_sync_core.sandbox.http.service import CLIENT_ID, CLIENT_SECRET
+from igh_sync_core.sandbox.http.service import CLIENT_ID, CLIENT_SECRET, sent_address
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.database import Database
 from igh_sync_core.sync.options import Options
@@ -102,3 +103,21 @@ class Copy:
         with self.database.writing() as conn:
             row = conn.execute(select(states).where(states.c.entity_name == table)).mappings().one()
             return SyncState.model_validate(dict(row))
+
+
+def taking_ids(copy: Copy, most: int) -> list[int]:
+    """Let the server take no more ids in one query; gives how many each query asks for, as they come."""
+    answer = copy.sandbox.handle
+    asked: list[int] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        address = unquote(sent_address(request))
+        if ".In(" in address:
+            asked.append(address.count("','") + 1)
+            if asked[-1] > most:
+                fault = {"code": "0x8004430C", "message": "Number of conditions in query exceeded maximum limit."}
+                return httpx.Response(400, json={"error": fault})
+        return answer(request)
+
+    copy.sandbox.handle = handle  # type: ignore[method-assign]
+    return asked

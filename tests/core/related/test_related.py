@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from copies import Copy
+from copies import Copy, taking_ids
 from graphs import FILTERED, SELECTION, Graph, Node, from_picks, key_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -516,6 +516,18 @@ def test_a_batch_the_server_finds_too_large_is_asked_in_halves(light: Copy) -> N
     report = synced(light)
 
     assert (of(report, "account").added, of(report, "account").requests) == (31, 4)
+
+
+def test_how_many_ids_the_server_takes_is_found_out_once(light: Copy) -> None:
+    for number in range(10, 49):
+        light.organisation.insert("account", {"accountid": key_of("account", number)})
+        light.organisation.insert("vin_study", {"_vin_site_value": ("account", key_of("account", number))})
+    asked = taking_ids(light, 5)
+    report = synced(light, page_size=16)
+
+    assert of(report, "account").added == 40
+    assert len([count for count in asked if count > 5]) <= 4  # two batches are under way when the first is refused
+    assert sum(count for count in asked if count <= 5) == sum(of(report, table).added for table in FILTERED)
 
 
 class Power:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from copies import Copy, entities
+from copies import Copy, entities, taking_ids
 from sqlalchemy import Engine, MetaData, Table, delete, event, update
 
 from igh_sync_core.errors import ConfigError, StoreUnavailable
@@ -571,6 +571,22 @@ def test_reconcile_finds_nothing_where_nothing_differs(copy_of: Callable[..., Co
 
     report = copy.sync_one(reconcile=True)
     assert "0 missed updates, 0 missed inserts, 0 missed deletions" in report.reason
+
+
+def test_reconcile_finds_out_how_many_ids_the_server_takes_and_asks_for_no_more_again(
+    copy_of: Callable[..., Copy],
+) -> None:
+    copy = copy_of(TRACKED)
+    copy.sync_one()
+    with copy.database.writing() as conn:
+        stored = Table("vin_diseases", MetaData(), autoload_with=conn)
+        conn.execute(update(stored).values(versionnumber=1))
+    asked = taking_ids(copy, 6)
+
+    report = copy.sync_one(reconcile=True, page_size=24)
+    assert f"{len(copy.organisation.keys(TRACKED))} missed updates" in report.reason
+    assert [count for count in asked if count > 6] == [24, 12]
+    assert sum(count for count in asked if count <= 6) == len(copy.organisation.keys(TRACKED))
 
 
 # What no server should do, and what a setting may do

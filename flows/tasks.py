@@ -21,8 +21,9 @@ from flows.assets import UNKNOWN, describe_asset
 from flows.limits import request_pace
 from flows.logs import core_logs
 from flows.order import Order
+from flows.tries import RelatedFailed, failures, tried
 from igh_sync_core import workflow
-from igh_sync_core.errors import SyncError
+from igh_sync_core.errors import SyncError, may_pass
 from igh_sync_core.inspection.estimate import count_records
 from igh_sync_core.model import Organisation
 from igh_sync_core.preparation.drift import Verdict
@@ -49,7 +50,7 @@ def is_retryable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
     error = state.result(raise_on_failure=False)
     while isinstance(error, State):  # Prefect 3.8.0 wraps the state that a task gives in another one
         error = error.result(raise_on_failure=False)
-    return isinstance(error, SyncError) and error.retryable
+    return may_pass(error)
 
 
 HABITS: Final[_Habits] = {
@@ -101,10 +102,9 @@ def sync_related(what: str, order: Order) -> list[EntityReport]:  # noqa: ARG001
 
     def step() -> list[EntityReport]:
         with _attached(order) as run:
-            reports = [_noted(report) for report in workflow.sync_related_tier(run, order.load_entities())]
-        return _with_failures(reports)
+            return workflow.sync_related_tier(run, order.load_entities())
 
-    return _told(step)
+    return _told(lambda: _with_failures([_noted(report) for report in tried(order.run_id, step)]))
 
 
 @task(name="verify references", task_run_name="verify references", **HABITS)
@@ -137,9 +137,15 @@ def _noted(report: EntityReport) -> EntityReport:
 
 
 def _with_failures(reports: list[EntityReport]) -> list[EntityReport]:
-    """The reports, under a state that tells when some of them are failures."""
-    failed = [f"{report.entity}: {report.error}" for report in reports if report.status == "failed"]
-    state: State[Any] = Completed(name="PartlyFailed", message="; ".join(failed), data=reports)
+    """The reports, under a state that tells when some of them are failures.
+
+    Raises:
+        RelatedFailed: Another try may help.
+    """
+    if any(report.retryable for report in reports):
+        raise RelatedFailed(reports)
+    failed = failures(reports)
+    state: State[Any] = Completed(name="PartlyFailed", message=failed, data=reports)
     return cast("list[EntityReport]", state) if failed else reports
 
 

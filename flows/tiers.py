@@ -12,6 +12,7 @@ from flows import tasks
 from flows.artifacts import RunProgress
 from flows.assets import table_asset
 from flows.order import Order
+from flows.tries import RelatedFailed
 from igh_sync_core import workflow
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.report import EntityReport
@@ -78,6 +79,8 @@ class Tiers:
         with self._awaited([future]):
             result: Any = future.result(raise_on_failure=False)
         self.progress.step(what, len(tier))
+        if isinstance(result, RelatedFailed):
+            return result.reports
         if isinstance(result, BaseException):
             return [failed(entity, result) for entity in tier]
         return list(result)

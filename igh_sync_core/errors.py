@@ -28,6 +28,16 @@ class SyncError(Exception):
     retryable = False
 
 
+def in_words(error: BaseException) -> str:
+    """An error for people; one that nobody foresaw with its type, which says more than its text."""
+    return str(error) if isinstance(error, SyncError) else f"{type(error).__name__}: {error}"
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same may succeed later."""
+    return isinstance(error, SyncError) and error.retryable
+
+
 class ConfigError(SyncError, ValueError):
     """The settings are unusable; lists all faults at once."""
 

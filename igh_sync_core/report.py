@@ -49,6 +49,7 @@ class EntityReport(Struct, frozen=True, kw_only=True):
         seconds: Wall time.
         status: ``completed``, ``failed`` or ``skipped``.
         error: What went wrong, or "".
+        retryable: Whether the same may succeed later.
     """
 
     entity: str
@@ -63,6 +64,12 @@ class EntityReport(Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     status: Status = "completed"
     error: str = ""
+    retryable: bool = False
+
+    def after(self, earlier: "EntityReport") -> "EntityReport":
+        """The same with what an earlier try in the same run did; what both met unchanged counts once."""
+        summed = ("added", "updated", "closed", "requests", "seconds")
+        return msgspec.structs.replace(self, **{name: getattr(self, name) + getattr(earlier, name) for name in summed})
 
 
 class RunReport(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,6 @@ from functools import cached_property
 import msgspec
 from sqlalchemy import Connection
 
-from igh_sync_core.errors import SyncError
 from igh_sync_core.history import checkpoint
 from igh_sync_core.history.choices import Choices
 from igh_sync_core.history.rows import row_codec
@@ -23,6 +22,7 @@ from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.database import Lease
 from igh_sync_core.store.lock import fence
 from igh_sync_core.sync.by_id import ById
+from igh_sync_core.sync.course import failing
 from igh_sync_core.sync.run import Run
 from igh_sync_core.sync.strategy import Strategy
 from igh_sync_core.webapi.client import Fetched
@@ -97,11 +97,7 @@ class RelatedTable:
 
     def report(self) -> EntityReport:
         """What happened, whether well or not."""
-        error = self.error
-        text = (
-            "" if error is None else str(error) if isinstance(error, SyncError) else f"{type(error).__name__}: {error}"
-        )
-        return EntityReport(
+        report = EntityReport(
             entity=self.spec.logical_name,
             table=self.spec.entity_set,
             strategy=Strategy.RELATED,
@@ -109,9 +105,8 @@ class RelatedTable:
             **msgspec.structs.asdict(self.counts),
             requests=self.channel.requests + self.keys_channel.requests,
             seconds=round(time.monotonic() - self._started, 3),
-            status="completed" if error is None else "failed",
-            error=text,
         )
+        return report if self.error is None else failing(report, self.error)
 
 
 class Stage:

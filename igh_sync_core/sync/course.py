@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from igh_sync_core.errors import LinkMissing
+import msgspec
+
+from igh_sync_core.errors import LinkMissing, in_words, may_pass
 from igh_sync_core.model import TableSpec
 from igh_sync_core.report import EntityReport
 from igh_sync_core.store.control import SyncState
@@ -31,6 +33,11 @@ class Step:
     time: datetime
     latest: datetime | None
     is_long: bool
+
+
+def failing(report: EntityReport, error: BaseException) -> EntityReport:
+    """The same report, of an entity that could not be synced."""
+    return msgspec.structs.replace(report, status="failed", error=in_words(error), retryable=may_pass(error))
 
 
 class Outcome(NamedTuple):

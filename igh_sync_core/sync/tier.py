@@ -20,7 +20,7 @@ from igh_sync_core.report import EntityReport
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.driver import store_errors
 from igh_sync_core.sync import strategy
-from igh_sync_core.sync.course import Outcome
+from igh_sync_core.sync.course import Outcome, failing
 from igh_sync_core.sync.entity import sync_entity
 from igh_sync_core.sync.options import Options
 from igh_sync_core.sync.run import Run
@@ -127,7 +127,7 @@ def _lost(run: Run, outcomes: Sequence[Outcome]) -> dict[str, EntityReport]:
         _put_on_record(run, outcomes)
     except StoreError as exc:
         told = (outcome.report for outcome in outcomes if outcome.unwritten)
-        return {one.entity: msgspec.structs.replace(one, status="failed", error=str(exc)) for one in told}
+        return {one.entity: failing(one, exc) for one in told}
     return {}
 
 
@@ -154,8 +154,7 @@ def _synced(run: Run, spec: TableSpec, entity: EntityConfig, state: SyncState | 
 
 def failed(entity: EntityConfig, exc: BaseException) -> EntityReport:
     """The report of an entity that could not be synced."""
-    text = str(exc) if isinstance(exc, SyncError) else f"{type(exc).__name__}: {exc}"
-    return EntityReport(entity=entity.name, table=entity.api_name, status="failed", error=text)
+    return failing(EntityReport(entity=entity.name, table=entity.api_name), exc)
 
 
 def _set_aside(entity: EntityConfig, fault: str) -> EntityReport:

@@ -47,6 +47,12 @@ def run(**parameters: Any) -> State[Any]:
     return sync_dataverse(**parameters, return_state=True)
 
 
+def report_of(state: State[Any]) -> RunReport:
+    """What happened to each entity, whether the run succeeded or not."""
+    result = state.result(raise_on_failure=False)
+    return cast("RunReport", result.report if isinstance(result, SyncFailed) else result)
+
+
 def flow_run_of(state: State[Any]) -> FlowRun:
     with get_client(sync_client=True) as client:
         return client.read_flow_run(state.state_details.flow_run_id)
@@ -306,6 +312,29 @@ class TestRetries:
 
         (task_run,) = [one for one in task_runs_of(state) if one.name == "sync vin_candidate"]
         assert task_run.run_count == 1
+
+    @pytest.mark.parametrize("times", [1, 99])
+    def test_related_tables_are_tried_again_and_what_the_others_wrote_is_told(
+        self, dataverse: Server, monkeypatch: pytest.MonkeyPatch, times: int
+    ) -> None:
+        monkeypatch.setattr(tasks.sync_related, "retry_delay_seconds", [0.05, 0.05, 0.05])
+        dataverse.sandbox.faults.add(Fault(kind="status", match="accounts?$filter", times=times, retry_after_s=None))
+
+        state = run(entities=["vin_candidate", "account", "contact"])
+
+        report = report_of(state)
+        (task_run,) = [one for one in task_runs_of(state) if one.name == "sync account, contact"]
+        candidates, account, contact = report.entities
+        assert (task_run.run_count, report.success) == ((2, True) if times == 1 else (4, False))
+        assert task_run.state_name == ("Completed" if times == 1 else "Failed")
+        assert contact.status == "completed"
+        assert contact.added > 0
+        if times == 1:
+            assert account.added > 0
+        else:
+            assert account.status == "failed"
+            assert "account: 503" in report.summary()
+            assert f"{report.total('added'):,}" == f"{candidates.added + contact.added:,}"
 
 
 class TestShown:

@@ -49,7 +49,7 @@ class _Look:
         known: What metadata says.
         stored: What the database holds.
         takeovers: Tables of that program.
-        requests: What a run would have asked until here; without rights to read definitions, whether there are now.
+        requests: What a run would have asked until here; whether missing rights are there now, too.
     """
 
     conn: Connection
@@ -174,7 +174,7 @@ def _look(client: Client, entities: Sequence[EntityConfig], hints: Hints) -> Ite
         has_control = set(CONTROL.tables) <= set(inspect(conn).get_table_names())
         version = version_of(organisation.metadata_version, hints)
         known = catalog.kept(conn, names, version) if has_control else None
-        requests = int(known.is_without_definitions) if known else 0
+        requests = len(known.refused) if known else 0
         if known is None:
             is_postgres = client.config.get_db_type() == "postgresql"
             known, requests = discovery.fetch(client, names, with_lengths=is_postgres, hints=hints)

@@ -20,6 +20,8 @@ from igh_sync_core.webapi.odata import entity_url, parse_page, prefer
 TOKEN_DAYS = 7
 """Days deletions are kept where the organisation does not say: the shortest default that Microsoft documents."""
 LANGUAGE = 1033
+COLUMNS = "columns"
+"""The area of metadata that option sets belong to."""
 _ORGANISATION = "organisation"
 _ENTITY, _FAULT = "entity:", "fault:"
 
@@ -31,11 +33,13 @@ class Entry(Struct, frozen=True):
         spec: Its table; None where it cannot be synced.
         fault: Why not: "" where metadata does not know it at all.
         has_options: Whether its option sets could be read; its choices come from annotations otherwise.
+        refused: Areas of metadata that the application had no right to read, see ``discovery``.
     """
 
     spec: TableSpec | None
     fault: str = ""
     has_options: bool = False
+    refused: tuple[str, ...] = ()
 
 
 class Catalog(Struct, frozen=True):
@@ -52,10 +56,13 @@ class Catalog(Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
     @property
-    def is_without_definitions(self) -> bool:
-        """Whether no table's option sets could be read, as where the application lacks the right to."""
+    def refused(self) -> tuple[str, ...]:
+        """Areas that the application had no right to read when any of this was learnt, or that no table gave."""
+        areas = {area for entry in self.entries.values() for area in entry.refused}
         synced = [entry for entry in self.entries.values() if entry.spec]
-        return bool(synced) and not any(entry.has_options for entry in synced)
+        if synced and not any(entry.has_options for entry in synced):
+            areas.add(COLUMNS)
+        return tuple(sorted(areas))
 
 
 class _OrganisationRow(Struct):

@@ -11,15 +11,15 @@ from functools import partial
 from http import HTTPStatus
 from typing import Self, TypeVar
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from igh_sync_core import metadata
 from igh_sync_core.errors import RequestRejected, SchemaError
 from igh_sync_core.metadata import Attributes, Csdl, Definition, ManyToMany, OptionSet, annotations
-from igh_sync_core.metadata.catalog import Catalog, Entry
+from igh_sync_core.metadata.catalog import COLUMNS, Catalog, Entry
 from igh_sync_core.model import Kind, LogicalName, OptionKind, TableSpec
 from igh_sync_core.webapi.client import Client
-from igh_sync_core.webapi.odata import entity_url, parse_page, prefer
+from igh_sync_core.webapi.odata import entity_url, parse_page, prefer, string_literal
 
 SAMPLE_ROWS = 500
 """Records looked at to find the choices of a table whose definitions may not be read."""
@@ -68,21 +68,34 @@ def fetch(
         reading = [pool.submit(copy_context().run, reader.read, name) for name in names]
         learnt = [one.result() for one in reading]
     found = Catalog(
-        {name: entry for name, entry, _sets in learnt},
+        {name: structs.replace(entry, refused=reader.refused) for name, entry, _sets in learnt},
         tuple(option for _name, _entry, sets in learnt for one in sets for option in one.options),
         tuple(dict.fromkeys(reader.notes)),
     )
     return found, reader.requests
 
 
-def is_readable(client: Client, name: LogicalName) -> bool:
-    """Whether option sets may be read, by one small request."""
-    url = client.config.api_root + metadata.options_url(name, OptionKind.STATE)
+def is_readable(client: Client, area: str, name: LogicalName) -> bool:
+    """Whether one area of metadata may be read, by one small request.
+
+    Args:
+        client: Is asked.
+        area: One of ``Catalog.refused``.
+        name: Any entity.
+    """
     try:
-        client.channel("metadata").get(url)
+        client.channel("metadata").get(_small_part(client.config.api_root, area, name))
     except RequestRejected:
         return False
     return True
+
+
+def _small_part(root: str, area: str, name: LogicalName) -> str:
+    """Address in an area, of a kind with those it is read from: a right may cover one kind and not the other."""
+    if area == COLUMNS:
+        return root + metadata.options_url(name, OptionKind.STATE)
+    path, column = _LISTS[area]
+    return entity_url(root, path.partition("?")[0], select=(column,), where=f"{column} eq {string_literal(name)}")
 
 
 class _Reader:
@@ -111,6 +124,11 @@ class _Reader:
     def requests(self) -> int:
         """Requests sent so far."""
         return self._channel.requests
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Areas that the application has no right to read."""
+        return tuple(sorted(self._refused))
 
     def start(self) -> None:
         """Read what concerns all tables."""
@@ -210,6 +228,12 @@ class _Reader:
             return ()
         return parse_page(reply.body).value
 
+
+_LISTS = {
+    "definitions": (metadata.DEFINITIONS_URL, "LogicalName"),
+    "relationships": (metadata.MANY_TO_MANY_URL, "IntersectEntityName"),
+}
+"""Where the areas are read from that are one list for all tables, and the column that names a table in it."""
 
 _INSTEAD = {
     "definitions": "keys come from $metadata, and change tracking counts as off",

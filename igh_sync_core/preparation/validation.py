@@ -112,7 +112,7 @@ def _learn(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> tuple[Ca
         fence(conn, run.run_id)
         known = catalog.kept(conn, names, version)
     if known is not None and not _may_read_more(run.client, known):
-        return known, int(known.is_without_definitions)
+        return known, len(known.refused)
     known, requests = discovery.fetch(run.client, names, with_lengths=run.database.is_postgres, hints=hints)
     readable = [name for name, entry in known.entries.items() if entry.has_options]
     now, language = run.organisation.server_time, run.organisation.language
@@ -124,8 +124,9 @@ def _learn(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> tuple[Ca
 
 
 def _may_read_more(client: Client, known: Catalog) -> bool:
-    """Whether definitions that were refused before are readable now: rights do not move the metadata version."""
-    return known.is_without_definitions and discovery.is_readable(client, next(iter(known.entries)))
+    """Whether what was refused before is readable now, by one request each: rights do not move the metadata version."""
+    some = next(iter(known.entries))
+    return any(discovery.is_readable(client, area, some) for area in known.refused)
 
 
 def _specs(known: Catalog) -> list[TableSpec]:

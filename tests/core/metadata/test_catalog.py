@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import httpx
 import pytest
@@ -25,6 +26,7 @@ from igh_sync_core.webapi.client import Client
 
 NAMES = ("vin_candidate", "vin_disease", "systemuser")
 DEFINITIONS = ("EntityDefinitions", "RelationshipDefinitions")
+AREAS = {"definitions": "EntityDefinitions", "relationships": DEFINITIONS[1], "columns": "EntityDefinitions("}
 REFUSAL = {"error": {"code": "0x80040220", "message": "SecLib::CheckPrivilege failed. PrivilegeName: prvReadEntity"}}
 
 
@@ -244,6 +246,32 @@ def test_rights_given_later_are_used_and_make_no_versions(copy: Copy) -> None:
     assert rows(copy, "SELECT count(*) FROM _sync_state WHERE fresh_columns <> ''") == [(0,)]
 
 
+@pytest.mark.parametrize(("area", "path"), AREAS.items())
+def test_a_right_given_later_is_used(organisation: Organisation, tmp_path: Path, area: str, path: str) -> None:
+    """Some areas are readable, so that nothing else tells that more may be by now."""
+    everything = entities(*NAMES, "vin_vin_candidate_account")
+    copy = Copy(organisation, {"sqlite_db_path": str(tmp_path / "copy.db")}, everything)
+    guard = Guard(copy.sandbox, refused=(path,))
+    first = run_guarded(copy, guard)
+    assert [note for note in first.notes if note.startswith(f"metadata of {area} may not be read")]
+    before = len(copy.sandbox.log)
+    assert run_guarded(copy, guard).notes == first.notes
+    assert not [entry for entry in copy.sandbox.log[before:] if entry.path.endswith("$metadata")]
+
+    copy.selection = entities(NAMES[0])  # what a run over some tables learns is nothing learnt of the others
+    copy.sync()
+    copy.selection = everything
+    report = copy.sync()
+
+    fresh = Copy(organisation, {"sqlite_db_path": str(tmp_path / "fresh.db")}, copy.selection)
+    assert [one.strategy for one in report.entities] == [one.strategy for one in fresh.sync().entities]
+    assert report.notes == ()
+    learnt = "SELECT value FROM _sync_metadata WHERE name LIKE 'entity:%' ORDER BY name"
+    assert copy.rows_of(learnt) == fresh.rows_of(learnt)
+    copy.sync()
+    assert not {name for name in paths(copy) if name.startswith(("EntityDef", "Relationship", "$meta"))}
+
+
 def test_the_hint_file_names_choices_that_annotations_do_not_show(copy: Copy) -> None:
     organisation = copy.organisation
     organisation.add_column("vin_disease", "vin_rank", "Edm.Int32", fixed=3)
@@ -281,6 +309,6 @@ def test_the_probe_tells_whether_definitions_may_be_read(organisation: Organisat
     connects: list[Callable[[Config], Client]] = [Guard(sandbox, refused=one).connect for one in ((), DEFINITIONS)]
     for connect in connects:
         with connect(config) as client:
-            answers.append(discovery.is_readable(client, LogicalName("vin_disease")))
+            answers += [discovery.is_readable(client, area, LogicalName("vin_disease")) for area in AREAS]
 
-    assert answers == [True, False]
+    assert answers == [True] * 3 + [False] * 3

@@ -18,6 +18,8 @@ from igh_sync_core.errors import ConfigError
 STRATEGIES = ("delta", "modifiedon", "snapshot", "related")
 """How an entity may be read when its own metadata shall not decide."""
 
+_FILTERED_STRATEGY = "related"
+
 _FIELDS: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "api_name": (str,),
@@ -157,7 +159,7 @@ def _entry_faults(entries: list[object]) -> Iterator[str]:
             continue
         name = entry.get("name")
         label = f"entity {position} ({name})" if isinstance(name, str) and name else f"entity {position}"
-        yield from (f"{label}: {fault}" for fault in _field_faults(entry))
+        yield from (f"{label}: {fault}" for fault in (*_field_faults(entry), *_faults_of_filtered(entry)))
     yield from _repeats([entry for entry in entries if isinstance(entry, dict)])
 
 
@@ -174,6 +176,16 @@ def _field_faults(entry: dict[str, object]) -> Iterator[str]:
             yield f'"{name}" must be a name of letters, digits and underscores'
         elif name == "strategy" and value not in (None, *STRATEGIES):
             yield f'"strategy" must be one of {", ".join(STRATEGIES)}'
+
+
+def _faults_of_filtered(entry: dict[str, object]) -> Iterator[str]:
+    """A filtered table is asked by id, as far as others point at it; nothing else can be chosen for it."""
+    if entry.get("filtered") is not True:
+        return
+    if entry.get("strategy") in STRATEGIES and entry["strategy"] != _FILTERED_STRATEGY:
+        yield f'"strategy": "{entry["strategy"]}" cannot stand beside "filtered": true; drop one of the two'
+    if entry.get("ranges", 1) != 1:
+        yield '"ranges" cannot stand beside "filtered": true; drop one of the two'
 
 
 def _is_count(value: object) -> bool:

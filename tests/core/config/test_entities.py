@@ -30,11 +30,23 @@ class TestEntityFiles:
         assert len(load_entities()) == 26
 
     def test_every_field_of_the_file_arrives(self, tmp_path: Path) -> None:
-        entry = {"name": "a", "api_name": "as", "filtered": True, "description": "d", "strategy": "snapshot"}
-        entry |= {"ranges": 4}
+        entry = {"name": "a", "api_name": "as", "description": "d", "strategy": "snapshot", "ranges": 4}
+        filtered = {"name": "b", "api_name": "bs", "filtered": True, "strategy": "related", "ranges": 1}
 
-        assert load_entity_configs(self.write(tmp_path, {"entities": [entry]})) == [
-            EntityConfig("a", "as", filtered=True, description="d", strategy="snapshot", ranges=4)
+        assert load_entity_configs(self.write(tmp_path, {"entities": [entry, filtered]})) == [
+            EntityConfig("a", "as", description="d", strategy="snapshot", ranges=4),
+            EntityConfig("b", "bs", filtered=True, strategy="related"),
+        ]
+
+    def test_a_filtered_table_leaves_no_choice_of_how_it_is_read(self, tmp_path: Path) -> None:
+        entry = {"name": "a", "api_name": "as", "filtered": True, "strategy": "snapshot", "ranges": 4}
+
+        with pytest.raises(ConfigError) as caught:
+            load_entity_configs(self.write(tmp_path, {"entities": [entry]}))
+
+        assert [fault.split(": ", 1)[1] for fault in caught.value.faults] == [
+            'entity 1 (a): "strategy": "snapshot" cannot stand beside "filtered": true; drop one of the two',
+            'entity 1 (a): "ranges" cannot stand beside "filtered": true; drop one of the two',
         ]
 
     def test_all_faults_come_at_once_with_their_positions(self, tmp_path: Path) -> None:

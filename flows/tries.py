@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from igh_sync_core.errors import SyncError
 from igh_sync_core.report import EntityReport
-from igh_sync_core.sync.course import failing
+from igh_sync_core.sync.course import ended_by
 
 
 class RelatedFailed(SyncError):
@@ -42,7 +42,7 @@ def tried(run_id: str, work: Callable[[], list[EntityReport]]) -> list[EntityRep
     except SyncError as exc:
         if not (before and exc.retryable):
             raise
-        reports = [failing(one, exc) for one in before.values()]
+        reports = [ended_by(exc, one) for one in before.values()]
     before.update({one.entity: one for one in reports})
     return reports
 

@@ -22,7 +22,7 @@ from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.database import Lease
 from igh_sync_core.store.lock import fence
 from igh_sync_core.sync.by_id import ById
-from igh_sync_core.sync.course import failing
+from igh_sync_core.sync.course import ended_by
 from igh_sync_core.sync.run import Run
 from igh_sync_core.sync.strategy import Strategy
 from igh_sync_core.webapi.client import Fetched
@@ -106,7 +106,7 @@ class RelatedTable:
             requests=self.channel.requests + self.keys_channel.requests,
             seconds=round(time.monotonic() - self._started, 3),
         )
-        return report if self.error is None else failing(report, self.error)
+        return report if self.error is None else ended_by(self.error, report)
 
 
 class Stage:

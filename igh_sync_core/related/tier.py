@@ -220,19 +220,21 @@ def _end(run: Run, tables: Sequence[RelatedTable]) -> None:
             _guarded(table, _announce)
     try:
         with run.database.writing() as conn:
-            checkpoint.write(conn, *(_ended(table) for table in tables if table.error is None))
-            for table in tables:
-                if table.error is not None:
-                    checkpoint.mark_failed(conn, table.spec)
-            reports = (table.report() for table in tables)
-            checkpoint.log_end(conn, *reports, run_id=run.run_id, now=datetime.now(UTC))
+            reports = {table: table.report() for table in tables}
+            failed = [table for table in tables if reports[table].status == "failed"]
+            checkpoint.write(conn, *(_ended(table) for table in tables if table not in failed))
+            for table in failed:
+                checkpoint.mark_failed(conn, table.spec)
+            checkpoint.log_end(conn, *reports.values(), run_id=run.run_id, now=datetime.now(UTC))
     except StoreError as exc:
         for table in tables:
             table.error = table.error or exc
 
 
 def _ended(table: RelatedTable) -> SyncState:
-    """The state of a table that came to its end; without a key feed a second look that is due remains so."""
+    """The state of a table that did not fail; without a key feed a second look that is due remains so."""
+    if table.error is not None:
+        return table.state.model_copy(update={"state": "pending"})  # it is none to be read
     is_due = table.state.overlap_due and not table.is_tracked
     return table.state.model_copy(update={"state": "completed", "fresh_columns": "", "overlap_due": is_due})
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from igh_sync_core.errors import LinkMissing, in_words, may_pass
+from igh_sync_core.errors import LinkMissing, RequestRejected, in_words, may_pass
 from igh_sync_core.model import TableSpec
 from igh_sync_core.report import EntityReport
 from igh_sync_core.store.control import SyncState
@@ -14,6 +14,9 @@ from igh_sync_core.sync import strategy
 from igh_sync_core.sync.strategy import Plan, Read, ReadKind
 from igh_sync_core.webapi.odata import Page
 from igh_sync_core.webapi.tombstones import check_delta
+
+_NO_LISTS = "0x80040800"
+"""Some tables of the system's own can be asked for single records alone."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,11 @@ class Step:
     is_long: bool
 
 
-def failing(report: EntityReport, error: BaseException) -> EntityReport:
-    """The same report, of an entity that could not be synced."""
+def ended_by(error: BaseException, report: EntityReport) -> EntityReport:
+    """The report of an entity that could not be synced: failed, or skipped where its table is none to be read."""
+    if isinstance(error, RequestRejected) and error.code == _NO_LISTS:
+        reason = f"the environment gives no list of its records ({error.code}); leave it out of the entities file"
+        return msgspec.structs.replace(report, status="skipped", reason=reason)
     return msgspec.structs.replace(report, status="failed", error=in_words(error), retryable=may_pass(error))
 
 

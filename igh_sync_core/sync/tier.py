@@ -20,7 +20,7 @@ from igh_sync_core.report import EntityReport
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.driver import store_errors
 from igh_sync_core.sync import strategy
-from igh_sync_core.sync.course import Outcome, failing
+from igh_sync_core.sync.course import Outcome, ended_by
 from igh_sync_core.sync.entity import sync_entity
 from igh_sync_core.sync.options import Options
 from igh_sync_core.sync.run import Run
@@ -127,7 +127,7 @@ def _lost(run: Run, outcomes: Sequence[Outcome]) -> dict[str, EntityReport]:
         _put_on_record(run, outcomes)
     except StoreError as exc:
         told = (outcome.report for outcome in outcomes if outcome.unwritten)
-        return {one.entity: failing(one, exc) for one in told}
+        return {one.entity: ended_by(exc, one) for one in told}
     return {}
 
 
@@ -140,8 +140,11 @@ def _sync(run: Run, entity: EntityConfig, start: _Start) -> Outcome:
     try:
         return _synced(run, spec, entity, state)
     except Exception as exc:
-        _log_failure(run, spec, failed(entity, exc))
-        raise
+        report = failed(entity, exc)
+        _log_failure(run, spec, report)
+        if report.status == "failed":
+            raise
+        return Outcome(report, None)
 
 
 def _synced(run: Run, spec: TableSpec, entity: EntityConfig, state: SyncState | StoreError) -> Outcome:
@@ -153,8 +156,8 @@ def _synced(run: Run, spec: TableSpec, entity: EntityConfig, state: SyncState | 
 
 
 def failed(entity: EntityConfig, exc: BaseException) -> EntityReport:
-    """The report of an entity that could not be synced."""
-    return failing(EntityReport(entity=entity.name, table=entity.api_name), exc)
+    """The report of an entity that could not be synced; one that is no fault counts as skipped."""
+    return ended_by(exc, EntityReport(entity=entity.name, table=entity.api_name))
 
 
 def _set_aside(entity: EntityConfig, fault: str) -> EntityReport:
@@ -168,9 +171,10 @@ def _skipped(entity: EntityConfig, reason: str) -> EntityReport:
 
 
 def _log_failure(run: Run, spec: TableSpec, report: EntityReport) -> None:
-    """Record the failure, unless it is the database itself that failed."""
+    """Record how it ended, unless it is the database itself that failed."""
     with contextlib.suppress(SyncError), run.database.writing() as conn:
         # Its line has the name that metadata tells, which the entities file may spell otherwise.
         told = msgspec.structs.replace(report, table=spec.entity_set)
         checkpoint.log_end(conn, told, run_id=run.run_id, now=datetime.now(UTC))
-        checkpoint.mark_failed(conn, spec)
+        if report.status == "failed":
+            checkpoint.mark_failed(conn, spec)

@@ -179,3 +179,29 @@ def test_a_table_that_never_was_tracked_is_read_without_tracking_where_the_role_
 
     assert "change tracking was refused" in copy.sync_one().reason
     assert current(copy) == set(copy.organisation.keys(TRACKED)) - {hidden}
+
+
+@pytest.mark.parametrize(("entity", "strategy"), [(TRACKED, ""), ("contact", "related")])
+def test_a_table_that_gives_no_list_of_its_records_is_skipped(copy: Copy, entity: str, strategy: str) -> None:
+    copy.selection = entities(TRACKED, "vin_candidate", "contact")
+    answer, [chosen] = copy.sandbox.handle, entities(entity)
+    message = "The 'RetrieveMultiple' method does not support entities of this type."
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith(f"/{chosen.api_name}"):
+            return httpx.Response(400, json={"error": {"code": "0x80040800", "message": message}})
+        return answer(request)
+
+    copy.sandbox.handle = handle  # type: ignore[method-assign]
+    report = copy.sync()
+
+    skipped, *others = sorted(report.entities, key=lambda one: one.status, reverse=True)
+    assert (skipped.entity, skipped.strategy, skipped.status, skipped.error) == (entity, strategy, "skipped", "")
+    assert "gives no list of its records (0x80040800)" in skipped.reason
+    assert report.success
+    assert {one.status for one in others} == {"completed"}
+    ends = dict(copy.rows_of("SELECT entity_name, status FROM _sync_log"))
+    assert ends.pop(chosen.api_name) == "skipped"
+    assert set(ends.values()) == {"completed"}
+    states = dict(copy.rows_of("SELECT entity_name, state FROM _sync_state"))
+    assert states.get(chosen.api_name, "pending") == "pending"

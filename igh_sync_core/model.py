@@ -168,6 +168,7 @@ class Organisation(Struct, frozen=True):
         language: LCID of its base language.
         requests: What it took to learn this.
         identity: The organisation's own id; "" where it does not tell.
+        asked: Our own clock when it answered, for other processes of the run to tell how long ago that was.
     """
 
     metadata_version: str
@@ -176,3 +177,4 @@ class Organisation(Struct, frozen=True):
     language: int
     requests: int = 1
     identity: str = ""
+    asked: datetime | None = None

@@ -6,7 +6,7 @@ together (law 1).
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -129,19 +129,22 @@ def log_start(conn: Connection, *specs: TableSpec, run_id: str, now: datetime) -
     _add_line.execute_many(conn, None, ({"entity_name": spec.entity_set, **begun} for spec in specs))
 
 
-def log_end(conn: Connection, *reports: EntityReport, run_id: str, now: datetime) -> None:
-    """Complete those lines with what happened.
+def log_end(conn: Connection, *ended: tuple[EntityReport, datetime], run_id: str) -> None:
+    """Complete those lines with what happened, and when each entity ended; of several tries the last one's.
 
     Raises:
         StoreError: Another run has taken the database.
     """
     fence(conn, run_id)
-    lines = ({**_told(report), "end_time": now, "of": report.table, "by": run_id} for report in reports)
+    lines = ({**_told(report, end), "of": report.table, "by": run_id} for report, end in ended)
     _end_line.execute_many(conn, None, lines)
 
 
-def _told(report: EntityReport) -> dict[str, Any]:
+def _told(report: EntityReport, end: datetime) -> dict[str, Any]:
+    """It began when its turn came, which may be long after its line was opened with those of others."""
     return {
+        "start_time": end - timedelta(seconds=report.seconds),
+        "end_time": end,
         "status": report.status,
         "error_message": report.error or None,
         "strategy": report.strategy,
@@ -174,9 +177,12 @@ def _add_line(_: None) -> Insert:
 
 @Prepared
 def _end_line(_: None) -> Update:
-    told_before = ("id", "entity_name", "start_time", "run_id")
+    told_before = ("id", "entity_name", "run_id")
     ended: dict[str, Any] = {one.name: bindparam(one.name) for one in _LOG.columns if one.name not in told_before}
-    return update(_LOG).where(_LOG.c.entity_name == bindparam("of"), _LOG.c.run_id == bindparam("by")).values(ended)
+    line = _LOG.alias()
+    of_entity = (line.c.entity_name == bindparam("of"), line.c.run_id == bindparam("by"))
+    last = select(func.max(line.c.id)).where(*of_entity).scalar_subquery()
+    return update(_LOG).where(_LOG.c.id == last).values(ended)
 
 
 _KILLED = "the run ended before this entity did; the next run goes on after its last stored page"

@@ -95,7 +95,8 @@ def ask_organisation(channel: Channel, api_root: str) -> Organisation:
     except RequestRejected:
         reply = channel.get(f"{api_root}WhoAmI")
         identity = _WHO_AM_I.decode(reply.body).organization_id.lower()
-        return Organisation("", _server_time(reply.server_date), TOKEN_DAYS, LANGUAGE, channel.requests, identity)
+        told = (TOKEN_DAYS, LANGUAGE, channel.requests, identity, datetime.now(UTC))
+        return Organisation("", _server_time(reply.server_date), *told)
     page = parse_page(reply.body)
     row = _ORGANISATION_ROW.decode(page.value[0]) if page.value else _OrganisationRow()
     return Organisation(
@@ -105,6 +106,7 @@ def ask_organisation(channel: Channel, api_root: str) -> Organisation:
         row.languagecode or LANGUAGE,
         channel.requests,
         (row.organizationid or "").lower(),
+        datetime.now(UTC),
     )
 
 

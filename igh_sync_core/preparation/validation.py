@@ -60,7 +60,7 @@ def prepare(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> Prepara
     with run.database.writing() as conn:
         fence(conn, run.run_id)
         verdict, adopted = _fit(conn, run, entities, known)
-        checkpoint.end_killed(conn, run_id=run.run_id, now=now)
+        checkpoint.end_killed(conn, run_id=run.run_id, now=run.now())
         drift.keep(conn, verdict)
         language = run.organisation.language
         left = leftovers.report(conn, _specs(known), repair=run.reconcile, now=now, language=language)

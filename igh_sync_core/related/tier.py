@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 from msgspec import Raw
@@ -80,9 +80,7 @@ def sync_related(run: Run, specs: Sequence[TableSpec], filtered: Collection[Logi
 
 def _begin(run: Run, tables: Sequence[RelatedTable]) -> None:
     with run.database.writing() as conn:
-        checkpoint.log_start(
-            conn, *(table.spec for table in tables), run_id=run.run_id, now=run.organisation.server_time
-        )
+        checkpoint.log_start(conn, *(table.spec for table in tables), run_id=run.run_id, now=run.now())
         for table in tables:
             try:
                 _begin_one(conn, table)
@@ -225,7 +223,8 @@ def _end(run: Run, tables: Sequence[RelatedTable]) -> None:
             checkpoint.write(conn, *(_ended(table) for table in tables if table not in failed))
             for table in failed:
                 checkpoint.mark_failed(conn, table.spec)
-            checkpoint.log_end(conn, *reports.values(), run_id=run.run_id, now=datetime.now(UTC))
+            now = run.now()
+            checkpoint.log_end(conn, *((report, now) for report in reports.values()), run_id=run.run_id)
     except StoreError as exc:
         for table in tables:
             table.error = table.error or exc

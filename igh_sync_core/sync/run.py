@@ -1,7 +1,10 @@
 """What every entity of one run shares, as values that tasks and threads hand down the road."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 from igh_sync_core.model import Organisation, TableSpec
 from igh_sync_core.store.database import Database
@@ -51,6 +54,18 @@ class Run:
     page_size: int = 5_000
     listener: Callable[[Progress], None] = ignore
     reconcile: bool = False
+
+    def now(self) -> datetime:
+        """The server's clock: what it was at login, and as much as has passed since; for ``_sync_log``."""
+        return self._at_zero + timedelta(seconds=time.monotonic())
+
+    @cached_property
+    def _at_zero(self) -> datetime:
+        """The server's clock when our monotonic one was at zero."""
+        asked = self.organisation.asked
+        passed = datetime.now(UTC) - asked if asked else timedelta()
+        # Clocks of two machines may differ by more than has passed.
+        return self.organisation.server_time + max(passed, timedelta()) - timedelta(seconds=time.monotonic())
 
     def open_channel(self, spec: TableSpec) -> Channel:
         """The line of one entity, its pages sized so that several of them fit in memory at once."""

@@ -2,11 +2,12 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -28,6 +29,10 @@ from igh_sync_core.sync.run import Run
 log = logging.getLogger(__name__)
 
 
+_Ended = tuple[Outcome, datetime]
+"""How an entity ended, and when."""
+
+
 @dataclass(frozen=True)
 class _Start:
     """What is known of an entity when it begins: its table, unless it is set aside, and how far it has come."""
@@ -44,10 +49,10 @@ def sync_tier(run: Run, tier: Sequence[EntityConfig], options: Options) -> list[
         Interrupted: The run is being ended; what was stored of each stays.
     """
     starts = dict(zip(tier, _begin(run, tier), strict=True))
-    outcomes: list[Outcome] = []
+    outcomes: list[_Ended] = []
 
     def kept(outcome: Outcome) -> EntityReport:
-        outcomes.append(outcome)
+        outcomes.append((outcome, run.now()))
         return outcome.report
 
     def one(entity: EntityConfig) -> EntityReport:
@@ -94,7 +99,7 @@ def sync_one(run: Run, entity: EntityConfig) -> EntityReport:
     """
     [start] = _begin(run, [entity])
     outcome = _sync(run, entity, start)
-    _put_on_record(run, [outcome])
+    _put_on_record(run, [(outcome, run.now())])
     return outcome.report
 
 
@@ -105,28 +110,27 @@ def _begin(run: Run, entities: Sequence[EntityConfig]) -> list[_Start]:
         begun = [
             entry.spec for entity, entry in zip(entities, entries, strict=True) if entry.spec and not entity.filtered
         ]
-        checkpoint.log_start(conn, *begun, run_id=run.run_id, now=run.organisation.server_time)
+        checkpoint.log_start(conn, *begun, run_id=run.run_id, now=run.now())
         # That one cannot be read is the entity's own failure, told when its turn comes (law 9).
         states = iter(checkpoint.read_all(conn, [entry.spec for entry in entries if entry.spec]))
         return [_Start(entry, next(states) if entry.spec else None) for entry in entries]
 
 
-def _put_on_record(run: Run, outcomes: Sequence[Outcome]) -> None:
+def _put_on_record(run: Run, outcomes: Sequence[_Ended]) -> None:
     """Write what entities without news have left to be written, all in one transaction."""
-    left = [(outcome.report, outcome.unwritten) for outcome in outcomes if outcome.unwritten]
+    left = [(outcome, end) for outcome, end in outcomes if outcome.unwritten]
     if left:
-        reports, states = zip(*left, strict=True)
         with run.database.writing() as conn:
-            checkpoint.log_end(conn, *reports, run_id=run.run_id, now=datetime.now(UTC))
-            checkpoint.write(conn, *states)
+            checkpoint.log_end(conn, *((outcome.report, end) for outcome, end in left), run_id=run.run_id)
+            checkpoint.write(conn, *(outcome.unwritten for outcome, _end in left if outcome.unwritten))
 
 
-def _lost(run: Run, outcomes: Sequence[Outcome]) -> dict[str, EntityReport]:
+def _lost(run: Run, outcomes: Sequence[_Ended]) -> dict[str, EntityReport]:
     """Put them on record; gives the reports of those that it was in vain for, by entity."""
     try:
         _put_on_record(run, outcomes)
     except StoreError as exc:
-        told = (outcome.report for outcome in outcomes if outcome.unwritten)
+        told = (outcome.report for outcome, _end in outcomes if outcome.unwritten)
         return {one.entity: ended_by(exc, one) for one in told}
     return {}
 
@@ -137,10 +141,11 @@ def _sync(run: Run, entity: EntityConfig, start: _Start) -> Outcome:
         return Outcome(_set_aside(entity, start.entry.fault), None)
     if entity.filtered:
         return Outcome(_skipped(entity, "filtered entities are synced together, by sync_related_tier"), None)
+    begun = time.monotonic()
     try:
         return _synced(run, spec, entity, state)
     except Exception as exc:
-        report = failed(entity, exc)
+        report = msgspec.structs.replace(failed(entity, exc), seconds=round(time.monotonic() - begun, 3))
         _log_failure(run, spec, report)
         if report.status == "failed":
             raise
@@ -175,6 +180,6 @@ def _log_failure(run: Run, spec: TableSpec, report: EntityReport) -> None:
     with contextlib.suppress(SyncError), run.database.writing() as conn:
         # Its line has the name that metadata tells, which the entities file may spell otherwise.
         told = msgspec.structs.replace(report, table=spec.entity_set)
-        checkpoint.log_end(conn, told, run_id=run.run_id, now=datetime.now(UTC))
+        checkpoint.log_end(conn, (told, run.now()), run_id=run.run_id)
         if report.status == "failed":
             checkpoint.mark_failed(conn, spec)

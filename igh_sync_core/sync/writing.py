@@ -1,7 +1,7 @@
 """What one entity's run writes: pages, what a sweep did not meet, the end; each in one transaction (law 1)."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 
 from sqlalchemy import Connection
@@ -152,7 +152,7 @@ class Writer:
                 self._complete(conn, self.counts)
 
     def _complete(self, conn: Connection, counts: Counts) -> None:
-        checkpoint.log_end(conn, self._report(counts), run_id=self._run.run_id, now=datetime.now(UTC))
+        checkpoint.log_end(conn, (self._report(counts), self._run.now()), run_id=self._run.run_id)
 
     def _write(self, batch: Batch, met: Met | None, now: datetime) -> Counts:
         if met:

@@ -1,11 +1,12 @@
 """What is remembered between runs, and that only the holder of the database writes it."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from loads import NOON, SPEC, A, B, Loader, at, loading, record
+from msgspec import structs
 from sqlalchemy import Connection, insert, select
 
 from igh_sync_core.errors import StoreError
@@ -17,7 +18,7 @@ from igh_sync_core.store.database import Database
 
 LOCK = SyncLock.metadata.tables["_sync_lock"]
 LOG = SyncLog.metadata.tables["_sync_log"]
-REPORT = EntityReport(entity="sample", table="samples", strategy="delta", added=3)
+REPORT = EntityReport(entity="sample", table="samples", strategy="delta", added=3, seconds=60.0)
 
 
 @pytest.fixture
@@ -73,11 +74,26 @@ def test_a_failure_of_an_entity_never_met_is_on_record(conn: Connection) -> None
 def test_a_run_has_one_line_per_entity(conn: Connection) -> None:
     checkpoint.log_start(conn, SPEC, run_id="mine", now=NOON)
     assert lines(conn, "status", "end_time") == [("in_progress", None)]
-    checkpoint.log_end(conn, REPORT, run_id="mine", now=at(1))
+    checkpoint.log_end(conn, (REPORT, at(1)), run_id="mine")
 
     assert lines(conn, "entity_name", "start_time", "end_time", "records_added", "status", "error_message") == [
         ("samples", NOON, at(1), 3, "completed", None)
     ]
+
+
+def test_an_entity_began_when_its_turn_came(conn: Connection) -> None:
+    checkpoint.log_start(conn, SPEC, run_id="mine", now=NOON)
+    checkpoint.log_end(conn, (structs.replace(REPORT, seconds=20.0), at(1)), run_id="mine")
+
+    assert lines(conn, "start_time", "end_time") == [(at(1) - timedelta(seconds=20), at(1))]
+
+
+def test_what_an_earlier_try_did_stays_on_record(conn: Connection) -> None:
+    for report in (REPORT, structs.replace(REPORT, added=0)):
+        checkpoint.log_start(conn, SPEC, run_id="mine", now=NOON)
+        checkpoint.log_end(conn, (report, at(1)), run_id="mine")
+
+    assert lines(conn, "records_added") == [(3,), (0,)]
 
 
 def test_the_line_of_a_killed_run_is_closed_by_the_next(conn: Connection) -> None:
@@ -96,7 +112,7 @@ def test_a_run_without_the_database_writes_no_line(conn: Connection) -> None:
     with pytest.raises(StoreError, match="run lost lost the database"):
         checkpoint.log_start(conn, SPEC, run_id="lost", now=NOON)
     with pytest.raises(StoreError, match="run lost lost the database"):
-        checkpoint.log_end(conn, REPORT, run_id="lost", now=datetime.now(UTC))
+        checkpoint.log_end(conn, (REPORT, at(1)), run_id="lost")
 
     assert lines(conn, "status") == []
 

@@ -1,6 +1,7 @@
 """How an entity is read and what that leaves in the table: section 5 of the design, on both engines."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -210,6 +211,28 @@ def test_a_failure_is_logged_under_the_name_that_metadata_tells(copy_of: Callabl
 
     assert len(report.failed_entities) == 1
     assert copy.rows_of("SELECT entity_name, status FROM _sync_log") == [("vin_diseases", "failed")]
+
+
+@pytest.mark.parametrize("ahead", [-3_600, 3_600])
+def test_the_log_tells_the_time_by_the_clock_of_the_server_and_from_when_an_entity_had_its_turn(
+    copy_of: Callable[..., Copy], ahead: int
+) -> None:
+    copy = copy_of(TRACKED, UNTRACKED, WHOLE)
+    login = (datetime.now(UTC) + timedelta(seconds=ahead)).replace(microsecond=0)
+    copy.organisation.clock.set(login)
+    for change in (False, True):
+        if change:
+            copy.sandbox.deny(WHOLE)
+        report = copy.sync(on_page=after_page(1, lambda: time.sleep(1.1)), concurrency=1)
+        query = f"SELECT start_time, end_time FROM _sync_log WHERE run_id = '{report.run_id}' ORDER BY id"  # noqa: S608
+        (start, end), (next_start, next_end), (last_start, last_end) = map(as_times, copy.rows_of(query))
+
+        assert login <= start < end <= next_start <= next_end <= last_start <= last_end
+        assert last_end - login < timedelta(seconds=60)
+
+
+def as_times(row: Sequence[Any]) -> list[datetime]:
+    return [datetime.fromisoformat(value) if isinstance(value, str) else value for value in row]
 
 
 def test_an_entity_is_completed_in_the_log_with_its_last_page(copy_of: Callable[..., Copy]) -> None:

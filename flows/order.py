@@ -18,6 +18,7 @@ from igh_sync_core.config.settings import read_config
 from igh_sync_core.errors import ConfigError
 from igh_sync_core.store.engines import find_fault
 from igh_sync_core.sync.options import ENTITIES_AT_ONCE
+from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
 
 BlockT = TypeVar("BlockT", DataverseCredentials, SyncDatabase)
 
@@ -47,7 +48,7 @@ class Order:
     verify_references: bool = False
     reference_tolerance: int = 0
     reconcile: bool = False
-    page_size: int = 5_000
+    page_size: int = MAX_PAGE_SIZE
     concurrency: int = ENTITIES_AT_ONCE
 
     def load_config(self) -> Config:

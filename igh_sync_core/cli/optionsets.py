@@ -15,7 +15,7 @@ from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.config.settings import read_database
 from igh_sync_core.errors import ConfigError
-from igh_sync_core.inspection.dry_run import reading
+from igh_sync_core.inspection.looking import reading
 from igh_sync_core.schema import shapes
 from igh_sync_core.schema.optionsets import optionset_name, optionset_table
 from igh_sync_core.schema.tables import identifier

@@ -16,9 +16,9 @@ from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.errors import AuthError, ConfigError, SourceError, SyncError
 from igh_sync_core.inspection import privileges, rights
-from igh_sync_core.inspection.dry_run import reading
+from igh_sync_core.inspection.looking import reading
 from igh_sync_core.inspection.privileges import Privilege
-from igh_sync_core.metadata.listing import entity_url as definition_url
+from igh_sync_core.metadata import listing
 from igh_sync_core.model import LogicalName, OptionKind
 from igh_sync_core.store.control import SyncLock
 from igh_sync_core.store.database import Database
@@ -193,7 +193,7 @@ class _Visit:
         """What its definition tells; nothing but its name where definitions may not be read; None if there is none."""
         for wanted in _SELECTS:
             try:
-                reply = self._channel.get(f"{self._root}{definition_url(entity.name)}?$select={wanted}")
+                reply = self._channel.get(f"{self._root}{listing.entity_url(entity.name)}?$select={wanted}")
                 return _TABLE.decode(reply.body)
             except SourceError as exc:
                 if exc.status == HTTPStatus.NOT_FOUND:

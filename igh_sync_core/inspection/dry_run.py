@@ -6,9 +6,8 @@ Works on a database that does not exist yet, on one in use, and on one made by n
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy import Connection, inspect
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from igh_sync_core.config import Config
@@ -17,6 +16,7 @@ from igh_sync_core.errors import RequestRejected
 from igh_sync_core.history import checkpoint
 from igh_sync_core.inspection.estimate import count_records
 from igh_sync_core.inspection.forecast import Forecast, Outlook
+from igh_sync_core.inspection.looking import reading
 from igh_sync_core.inspection.oracle import Oracle
 from igh_sync_core.metadata import catalog, discovery
 from igh_sync_core.metadata.catalog import Catalog
@@ -32,9 +32,6 @@ from igh_sync_core.schema.outline import outline
 from igh_sync_core.schema.shapes import Stored
 from igh_sync_core.schema.tables import OURS
 from igh_sync_core.store.control import CONTROL
-from igh_sync_core.store.database import Database
-from igh_sync_core.store.driver import store_errors
-from igh_sync_core.store.engines import log_of, looking_engine
 from igh_sync_core.webapi.client import Client
 from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
 
@@ -182,37 +179,3 @@ def _look(client: Client, entities: Sequence[EntityConfig], hints: Hints) -> Ite
         takeovers = adoption.find(conn, specs, entities)
         stored = shapes.read(conn, specs)
         yield _Look(conn, organisation, known, stored, takeovers, organisation.requests + requests)
-
-
-@contextlib.contextmanager
-def reading(config: Config) -> Iterator[Connection]:
-    """A connection that cannot write; an empty database stands in for a SQLite file that is not there yet.
-
-    Raises:
-        StoreUnavailable: The database cannot be reached, or is locked.
-        StoreError: It refused a statement, or its file is damaged.
-        ConfigError: The file is none of SQLite's, keeps its texts in UTF-16, or lies where none can be written.
-    """
-    path = Path(config.sqlite_db_path or "dataverse.db").expanduser()
-    if config.get_db_type() == "postgresql":
-        with Database(config).connection() as conn:
-            yield conn.execution_options(postgresql_readonly=True)
-        return
-    Database(config)  # refuses what a run could not write to
-    engine = _unwriting_engine(path.absolute()) if path.exists() else create_engine("sqlite://")
-    try:
-        with store_errors(), engine.connect() as conn:
-            yield conn
-    finally:
-        engine.dispose()
-
-
-def _unwriting_engine(path: Path) -> Engine:
-    """An engine that leaves a file as it is, to the byte.
-
-    Where a killed run left a log beside the file, closing it would move the log's pages into it; a connection opened
-    for reading alone does not, but it leaves a log behind where there is none.
-    """
-    engine = looking_engine(path, is_read_only=log_of(path).exists())
-    event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
-    return engine

@@ -4,10 +4,8 @@ Walks backwards, breadth first, so the chain is a shortest one. Each step is one
 number of records; what was met is kept in a temporary table.
 """
 
-import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from enum import StrEnum
-from pathlib import Path
 
 from msgspec import Struct
 from sqlalchemy import (
@@ -30,15 +28,13 @@ from sqlalchemy import (
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.errors import ConfigError
+from igh_sync_core.inspection.looking import reading
 from igh_sync_core.metadata import catalog
 from igh_sync_core.model import LogicalName, TableSpec
 from igh_sync_core.related.references import points_at
 from igh_sync_core.related.relations import Relation, relations_of
 from igh_sync_core.schema.tables import entity_tables
-from igh_sync_core.store.database import Database
 from igh_sync_core.store.dialect import insert_missing
-from igh_sync_core.store.driver import store_errors
-from igh_sync_core.store.engines import looking_engine
 
 _MET = Table(
     "_explained",
@@ -120,7 +116,7 @@ def explain_record(config: Config, entities: Sequence[EntityConfig], *, table: s
         StoreUnavailable: The database cannot be reached.
     """
     filtered = {LogicalName(entity.name) for entity in entities if entity.filtered}
-    with _reading(config) as conn:
+    with reading(config, with_temporaries=True) as conn:
         if not inspect(conn).has_table(_METADATA):
             raise ConfigError([_NOTHING_YET])
         specs = list(_known(conn, entities))
@@ -135,21 +131,6 @@ def _known(conn: Connection, entities: Sequence[EntityConfig]) -> Iterator[Table
         spec = catalog.known_spec(conn, LogicalName(entity.name))
         if spec is not None:
             yield spec
-
-
-@contextlib.contextmanager
-def _reading(config: Config) -> Iterator[Connection]:
-    """A connection that takes no write lock and leaves nothing behind, but may make temporary tables."""
-    database = Database(config)
-    if database.is_postgres:
-        with database.connection() as conn:
-            yield conn
-        return
-    path = Path(config.sqlite_db_path or "dataverse.db").expanduser().absolute()
-    if not path.exists():
-        raise ConfigError([_NOTHING_YET])
-    with store_errors(), looking_engine(path).connect() as conn:
-        yield conn
 
 
 def explain(

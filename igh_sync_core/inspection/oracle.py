@@ -31,6 +31,7 @@ from igh_sync_core.sync import strategy
 from igh_sync_core.sync.ranges import PIECES
 from igh_sync_core.sync.strategy import Plan, Read, Strategy
 from igh_sync_core.webapi.client import Client
+from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Oracle:
     relations: Sequence[Relation]
     totals: Mapping[str, int] = field(default_factory=dict)
     takeovers: Mapping[LogicalName, Takeover] = field(default_factory=dict)
-    page_size: int = 5_000
+    page_size: int = MAX_PAGE_SIZE
 
     @property
     def api_root(self) -> str:

@@ -8,6 +8,7 @@ from igh_sync_core.config import Config
 from igh_sync_core.report import EntityReport
 from igh_sync_core.sync.run import Progress, ignore
 from igh_sync_core.webapi.client import Client
+from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
 
 ENTITIES_AT_ONCE = 5
 """One more than the requests at once that environments usually recommend: it writes while the others wait."""
@@ -30,7 +31,7 @@ class Options:
     """How a run is done.
 
     Attributes:
-        page_size: Rows asked per page, 1 to 5000.
+        page_size: Rows asked per page, 1 to ``MAX_PAGE_SIZE``.
         concurrency: Entities read at once.
         listener: Told of every stored page.
         on_report: Given each entity's report when it has ended.
@@ -41,7 +42,7 @@ class Options:
         connect: Opens the wire; another one than HTTPS serves tests and experiments.
     """
 
-    page_size: int = 5_000
+    page_size: int = MAX_PAGE_SIZE
     concurrency: int = ENTITIES_AT_ONCE
     optionsets: Mapping[str, Sequence[str]] | None = None
     verify_references: bool = False

@@ -9,6 +9,7 @@ from functools import cached_property
 from igh_sync_core.model import Organisation, TableSpec
 from igh_sync_core.store.database import Database
 from igh_sync_core.webapi.client import Channel, Client
+from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
 
 _COLUMN_BYTES = 100
 _RECORD_BYTES = 100
@@ -51,7 +52,7 @@ class Run:
     client: Client
     database: Database
     organisation: Organisation
-    page_size: int = 5_000
+    page_size: int = MAX_PAGE_SIZE
     listener: Callable[[Progress], None] = ignore
     reconcile: bool = False
 

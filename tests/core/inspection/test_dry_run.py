@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from igh_sync_core import errors
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig
-from igh_sync_core.inspection import dry_run
+from igh_sync_core.inspection import dry_run, looking
 from igh_sync_core.inspection.explanation import explain_record
 from igh_sync_core.inspection.forecast import Forecast, Outlook
 from igh_sync_core.sandbox import Fault, Organisation, health_organisation
@@ -185,7 +185,7 @@ def test_a_log_that_a_killed_run_left_is_left_as_it_is(stored: tuple[Copy, Path]
 
     link = path.with_name("link.db")
     link.symlink_to(path)
-    with dry_run.reading(replace(copy.config, sqlite_db_path=str(link))) as conn:
+    with looking.reading(replace(copy.config, sqlite_db_path=str(link))) as conn:
         assert conn.execute(text("SELECT max(records_count) FROM _sync_state")).scalar_one() == 1007
     assert (path.read_bytes(), log.read_bytes()) == before
 
@@ -201,7 +201,7 @@ os._exit(9)
 
 def test_a_connection_for_looking_cannot_write(copy: Copy) -> None:
     copy.sync()
-    with dry_run.reading(copy.config) as conn, pytest.raises((DBAPIError, errors.StoreError)):
+    with looking.reading(copy.config) as conn, pytest.raises((DBAPIError, errors.StoreError)):
         conn.execute(text("DELETE FROM vin_diseases"))
 
 
@@ -282,14 +282,14 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
     damaged.write_bytes(b"SQLite format 3\0" + b"\1" * 5_000)
     config = Config("https://org.crm.dynamics.com", "id", "secret", "", sqlite_db_path=str(damaged))
 
-    with pytest.raises(errors.ConfigError, match="is no SQLite database, or a damaged one"), dry_run.reading(config):
+    with pytest.raises(errors.ConfigError, match="is no SQLite database, or a damaged one"), looking.reading(config):
         pass
 
 
 @pytest.mark.parametrize(
     "opened",
     [
-        dry_run.reading,
+        looking.reading,
         lambda config: Database(config).writing(),
         lambda config: nullcontext(explain_record(config, [], table="contact", key="x")),
     ],

@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 from targets import config_for
 
-from igh_sync_core.inspection.dry_run import reading
+from igh_sync_core.inspection.looking import reading
 from igh_sync_core.inspection.rights import Lack, find_lack
 from igh_sync_core.schema.ddl import create_control_tables
 from igh_sync_core.store.database import Database

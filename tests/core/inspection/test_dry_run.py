@@ -91,7 +91,8 @@ def test_the_questions_for_metadata_that_may_not_be_read_are_foretold(copy: Copy
     outlook = plan(copy)
     report = copy.sync()
 
-    assert outlook.requests == report.requests - report.entities[0].requests == 1 + len(("columns", "definitions", "relationships"))
+    areas = ("columns", "definitions", "relationships")
+    assert outlook.requests == report.requests - report.entities[0].requests == 1 + len(areas)
 
 
 def test_a_read_in_ranges_is_foretold(copy: Copy) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "parse_page",
     "prefer",
     "refuse_cut",
+    "string_literal",
 ]
 
 MAX_URL = 32_768
@@ -178,6 +179,11 @@ def datetime_literal(value: datetime) -> str:
         message = "a time without zone cannot be compared with the server's"
         raise ValueError(message)
     return spelled(value)
+
+
+def string_literal(value: str) -> str:
+    """Text as filters take it: in single quotes, its own quotes doubled."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 def in_filter(column: str, ids: Iterable[str]) -> str:

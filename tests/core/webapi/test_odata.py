@@ -18,6 +18,7 @@ from igh_sync_core.webapi.odata import (
     in_filter,
     parse_page,
     prefer,
+    string_literal,
 )
 
 ROOT = "https://org.crm.dynamics.com/api/data/v9.2/"
@@ -137,6 +138,7 @@ class TestLiterals:
 
         assert datetime_literal(paris) == "2021-04-28T15:19:30Z"
         assert datetime_literal(datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01T00:00:00Z"
+        assert string_literal("O'Neill") == "'O''Neill'"
 
     def test_a_time_without_zone_is_refused(self) -> None:
         with pytest.raises(ValueError, match="without zone"):

@@ -45,7 +45,7 @@ def read_certificate(source: str, password: str | None = None) -> Certificate:
     """
     secret = password.encode() if password else None
     try:
-        content = source.encode() if _is_pem(source) else Path(source).read_bytes()
+        content = source.encode() if is_pem(source) else Path(source).read_bytes()
     except OSError as exc:
         reason = f"cannot be read ({exc.strerror})"
         raise ValueError(reason) from exc
@@ -59,10 +59,11 @@ def read_certificate(source: str, password: str | None = None) -> Certificate:
 
 def describe_source(source: str) -> str:
     """How a fault may name the certificate: by its path, never by its text."""
-    return "(PEM text)" if _is_pem(source) else source
+    return "(PEM text)" if is_pem(source) else source
 
 
-def _is_pem(source: str) -> bool:
+def is_pem(source: str) -> bool:
+    """Whether a source is PEM text itself, no path."""
     return source.lstrip().startswith("-----BEGIN")
 
 

@@ -11,13 +11,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from igh_sync_core.config.addresses import find_api_url_fault, find_url_fault
-from igh_sync_core.config.certificate import describe_source, read_certificate
+from igh_sync_core.config.certificate import describe_source, is_pem, read_certificate
 
 _GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _DOMAIN = r"([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}"
 _ALIKE = 0.94
 """Of two names: one letter too many or too few; in those of 17 letters or more also a wrong one, or two exchanged."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TENANT = re.compile(f"{_GUID}|{_DOMAIN}")
 
 
@@ -29,6 +30,7 @@ def find_faults(values: Mapping[str, str]) -> Iterator[str]:
     """
     for find in (_api_url, _client_id, _credentials, _scope, _tenant, _authority, _certificate, _ca_file):
         yield from find(values)
+    yield from _control_characters({name: text for name, text in values.items() if name.startswith("DATAVERSE_")})
     yield from find_database_faults(values)
 
 
@@ -46,18 +48,37 @@ def find_database_faults(values: Mapping[str, str]) -> Iterator[str]:
         )
     elif url:
         yield from _unknown_parameters(url)
+    yield from _control_characters({"SQLITE_DB_PATH": path, "POSTGRES_CONNECTION_STRING": url})
+
+
+def _control_characters(values: Mapping[str, str]) -> Iterator[str]:
+    r"""A Windows path in double quotes, such as "C:\new\table.db", or a quote that was closed lines later."""
+    for name, text in values.items():
+        if not _is_one_line(text):
+            yield (
+                f"{name} holds a line break, a tab or another such sign; in double quotes a backslash makes them, "
+                "so write the value without quotes, and close every quote that is opened"
+            )
+
+
+def _is_one_line(text: str) -> bool:
+    """Whether it is, or PEM text; the rest may have swallowed a secret of the next line, and is not shown."""
+    return is_pem(text) or not _CONTROL.search(text)
 
 
 def find_misspelt(names: Collection[str], missing: Collection[str]) -> Iterator[str]:
     """A fault for every name that nearly is one of the settings which are missing, in alphabetical order.
+
+    Lower case for upper and dashes for underscores are misspelt, too.
 
     Args:
         names: What is set beside the settings; most of it is other programs'.
         missing: Settings that are not given.
     """
     for name in sorted(names):
-        family = [one for one in missing if name.startswith(one.partition("_")[0] + "_")]
-        for meant in get_close_matches(name, family, n=1, cutoff=_ALIKE):
+        likened = re.sub(r"[-.]", "_", name.upper())
+        family = [one for one in missing if likened.startswith(one.partition("_")[0] + "_")]
+        for meant in get_close_matches(likened, family, n=1, cutoff=_ALIKE):
             yield f"{name} is no setting; did you mean {meant}?"
 
 
@@ -108,7 +129,7 @@ def _certificate(values: Mapping[str, str]) -> Iterator[str]:
     path, password = values["DATAVERSE_CERTIFICATE_FILE"], values["DATAVERSE_CERTIFICATE_PASSWORD"]
     if password and not path:
         yield "DATAVERSE_CERTIFICATE_PASSWORD is set without DATAVERSE_CERTIFICATE_FILE; set both or neither"
-    if path:
+    if path and _is_one_line(path):
         try:
             read_certificate(path, password or None)
         except ValueError as exc:
@@ -116,7 +137,8 @@ def _certificate(values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _ca_file(values: Mapping[str, str]) -> Iterator[str]:
-    if path := values["DATAVERSE_CA_FILE"]:
+    path = values["DATAVERSE_CA_FILE"]
+    if path and _is_one_line(path):
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
         except OSError as exc:  # ssl.SSLError is one

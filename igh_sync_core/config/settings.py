@@ -1,20 +1,18 @@
 """Where to read from, as whom, and where to store: the settings, and every fault of them at once.
 
 First stop of the road; nothing here touches the network. A value holds in this order: a file named by hand, the
-environment, a ``.env`` in the working directory, the default. Values are taken literally (``${...}`` is not expanded),
-since secrets hold such signs.
+environment, a ``.env`` in the working directory, the default.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from dotenv import dotenv_values
-
 from igh_sync_core.config.addresses import api_root_of, origin_of
 from igh_sync_core.config.checks import find_database_faults, find_faults, find_misspelt
+from igh_sync_core.config.env_file import EnvFile, read_env_file
 from igh_sync_core.errors import ConfigError
 
 
@@ -171,16 +169,16 @@ def read_config(env_file: str | None = None, *, given: Mapping[str, str] | None 
     Raises:
         ConfigError: The file cannot be read.
     """
-    values, fields = _gather(env_file), dict(given or {})
-    config = _config_of(values, fields)
-    return config, (*_misspelt(values, fields, SETTINGS), *validate(config))
+    sources, fields = _read_sources(env_file), dict(given or {})
+    config = _config_of(sources.values, fields)
+    return config, (*_faults_of(sources, fields, SETTINGS), *validate(config))
 
 
 def read_database(env_file: str | None = None) -> tuple[Config, Faulty]:
     """The same for those who ask the database alone: only its settings are checked, the others may be missing."""
-    values = _gather(env_file)
-    config = _config_of(values, {})
-    return config, (*_misspelt(values, {}, _OF_DATABASE), *find_database_faults(_by_name(config)))
+    sources = _read_sources(env_file)
+    config = _config_of(sources.values, {})
+    return config, (*_faults_of(sources, {}, _OF_DATABASE), *find_database_faults(_by_name(config)))
 
 
 def _config_of(values: Mapping[str, str], fields: Mapping[str, str]) -> Config:
@@ -189,10 +187,36 @@ def _config_of(values: Mapping[str, str], fields: Mapping[str, str]) -> Config:
     return Config(**{name: value if name in required else value or None for name, value in found.items()})  # type: ignore[arg-type]  # every field is text
 
 
-def _misspelt(values: Mapping[str, str], fields: Mapping[str, str], wanted: Iterable[Setting]) -> Faulty:
-    """Names that nearly are those of settings which nobody gave; what else the environment holds is of others."""
-    missing = [one.name for one in wanted if one.name not in values and one.attribute not in fields]
-    return tuple(find_misspelt(values.keys() - {setting.name for setting in SETTINGS}, missing))
+@dataclass(frozen=True)
+class _Sources:
+    """What file and environment say.
+
+    Attributes:
+        values: What holds, by name: settings and others; nothing blank.
+        file: What the file says by itself; of no name where there is none.
+        is_named: Whether it is a file named by hand.
+    """
+
+    values: dict[str, str]
+    file: EnvFile
+    is_named: bool
+
+
+def _faults_of(sources: _Sources, fields: Mapping[str, str], wanted: Iterable[Setting]) -> Iterator[str]:
+    """Lines that are not understood, and names that nearly are those of settings which nobody gave.
+
+    What else file and environment hold is of others. A named file must not say its own wrongly, whoever else does.
+    """
+    asked = [one.name for one in wanted if one.attribute not in fields]
+    if asked and sources.file.fault:
+        yield sources.file.fault
+    own = _filled(sources.file.values) if sources.is_named else {}
+    found = [*_misspelt(own, asked), *_misspelt(sources.values, asked)]
+    yield from dict.fromkeys(found)
+
+
+def _misspelt(values: Mapping[str, str], asked: Iterable[str]) -> Iterator[str]:
+    return find_misspelt(values.keys() - {one.name for one in SETTINGS}, [name for name in asked if name not in values])
 
 
 def validate(config: Config) -> Faulty:
@@ -207,24 +231,16 @@ def _by_name(config: Config) -> dict[str, str]:
     return {setting.name: getattr(config, setting.attribute) or "" for setting in SETTINGS}
 
 
-def _gather(env_file: str | None) -> dict[str, str]:
-    environment = _given(os.environ)
+def _read_sources(env_file: str | None) -> _Sources:
+    environment = _filled(os.environ)
     if env_file is not None:
-        return environment | _read_env(Path(env_file))
-    implicit = Path(".env")
-    return (_read_env(implicit) if implicit.is_file() else {}) | environment
+        named = read_env_file(Path(env_file), called=f"--env-file {env_file}")
+        return _Sources(environment | _filled(named.values), named, is_named=True)
+    path = Path(".env")
+    implicit = read_env_file(path, called=".env") if path.is_file() else EnvFile({})
+    return _Sources(_filled(implicit.values) | environment, implicit, is_named=False)
 
 
-def _read_env(path: Path) -> dict[str, str]:
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            return _given(dotenv_values(stream=stream, interpolate=False))
-    except (OSError, UnicodeDecodeError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
-        fault = f"--env-file {path}: cannot be read ({why}); give the path of a file with NAME=value lines"
-        raise ConfigError([fault]) from exc
-
-
-def _given(values: Mapping[str, str | None]) -> dict[str, str]:
+def _filled(values: Mapping[str, str]) -> dict[str, str]:
     """Everything that holds something, settings and others; blank ones count as not given."""
-    return {name: value.strip() for name, value in values.items() if value and value.strip()}
+    return {name: value.strip() for name, value in values.items() if value.strip()}

@@ -45,7 +45,9 @@ def count(most: int, *, least: int = 1) -> Callable[[str], int]:
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Where the settings and the selection of tables come from."""
     parser.add_argument(
-        "--env-file", metavar="FILE", help="settings as NAME=value lines; else .env, else the environment"
+        "--env-file",
+        metavar="FILE",
+        help="settings as NAME=value lines, over those of the environment; else .env below them",
     )
     parser.add_argument(
         "--entities-config", metavar="FILE", help="tables to copy, as JSON (default: the package's own)"

@@ -146,8 +146,9 @@ def load_config(env_file: str | None = None, *, given: Mapping[str, str] | None 
     """Read the settings and check them all.
 
     Args:
-        env_file: File of ``NAME=value`` lines that wins over the environment. Without it a ``.env`` in the working
-            directory, if there is one, fills what the environment lacks.
+        env_file: File of ``NAME=value`` lines that wins over the environment; a blank value there unsets, and where it
+            names a database, the environment names none. Without it a ``.env`` in the working directory, if there is
+            one, fills what the environment lacks.
         given: Values by field of ``Config``, which win over everything; "" leaves a field unset.
 
     Raises:
@@ -235,10 +236,19 @@ def _read_sources(env_file: str | None) -> _Sources:
     environment = _filled(os.environ)
     if env_file is not None:
         named = read_env_file(Path(env_file), called=f"--env-file {env_file}")
-        return _Sources(environment | _filled(named.values), named, is_named=True)
+        return _Sources(_beside(named.values, environment) | _filled(named.values), named, is_named=True)
     path = Path(".env")
     implicit = read_env_file(path, called=".env") if path.is_file() else EnvFile({})
     return _Sources(_filled(implicit.values) | environment, implicit, is_named=False)
+
+
+def _beside(named: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """What of the environment a named file leaves: a blank there unsets, and its database is not to be another."""
+    hidden = set(named)
+    of_database = {one.name for one in _OF_DATABASE}
+    if of_database & _filled(named).keys():
+        hidden |= of_database
+    return {name: value for name, value in environment.items() if name not in hidden}
 
 
 def _filled(values: Mapping[str, str]) -> dict[str, str]:

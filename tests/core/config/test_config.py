@@ -4,6 +4,7 @@ import pytest
 from pairs import write_pair
 
 from igh_sync_core.config import SETTINGS, Config, load_config, validate
+from igh_sync_core.config.settings import read_database
 from igh_sync_core.errors import ConfigError
 
 ORG = "https://org.crm.dynamics.com"
@@ -36,6 +37,40 @@ class TestPrecedence:
         (tmp_path / "other").write_text("DATAVERSE_CLIENT_ID=app-2\n")
 
         assert load_config(str(tmp_path / "other")).client_id == "app-2"
+
+    @pytest.mark.parametrize("unset", ["POSTGRES_CONNECTION_STRING=\n", ""])
+    def test_the_database_of_a_named_file_is_the_only_one(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unset: str
+    ) -> None:
+        set_environment(monkeypatch, **ENOUGH, POSTGRES_CONNECTION_STRING="postgresql://u:p@elsewhere/db")
+        (tmp_path / "named").write_text(f"SQLITE_DB_PATH=prod.db\n{unset}")
+
+        for config in (load_config("named"), read_database("named")[0]):
+            assert (config.get_db_type(), config.sqlite_db_path) == ("sqlite", "prod.db")
+
+    def test_the_sqlite_file_of_the_environment_is_none_of_a_named_postgresql(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        set_environment(monkeypatch, **ENOUGH, SQLITE_DB_PATH="elsewhere.db")
+        (tmp_path / "named").write_text("POSTGRES_CONNECTION_STRING=postgresql://u:p@h/db\n")
+
+        assert load_config("named").sqlite_db_path == "dataverse.db"
+
+    def test_a_blank_in_a_named_file_unsets(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        set_environment(monkeypatch, **ENOUGH, DATAVERSE_TENANT_ID=TENANT, POSTGRES_CONNECTION_STRING="postgresql:///d")
+        (tmp_path / "named").write_text('DATAVERSE_TENANT_ID=\nPOSTGRES_CONNECTION_STRING=""\n')
+
+        config = load_config("named")
+
+        assert (config.tenant_id, config.get_db_type(), config.client_id) == (None, "sqlite", "app-1")
+
+    def test_a_named_file_without_a_database_leaves_that_of_the_environment(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        set_environment(monkeypatch, **ENOUGH, POSTGRES_CONNECTION_STRING="postgresql://u:p@h/db")
+        (tmp_path / "named").write_text("DATAVERSE_CLIENT_ID=app-2\n")
+
+        assert load_config("named").get_db_type() == "postgresql"
 
     def test_the_dotenv_of_the_working_directory_fills_gaps_only(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -28,7 +28,8 @@ def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> in
     console = Console(soft_wrap=True)
     try:
         options = vars(_parser().parse_args(arguments))
-        with answering_server():
+        # Prefect's own handling, while the flow runs, passes the signal on to this one.
+        with common.heeding_termination(), answering_server():
             _do(flow, options, console)
     except SyncFailed as exc:
         if exc.report:

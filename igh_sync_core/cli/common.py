@@ -185,7 +185,7 @@ def spell_what_encodings_lack() -> None:
 
 
 @contextmanager
-def _heeding_termination() -> Iterator[None]:
+def heeding_termination() -> Iterator[None]:
     """Let SIGTERM, with which services and containers are stopped, end a command in order, as Ctrl-C does.
 
     Not where somebody has said already what it does, nor beside the main thread, the only one that may.
@@ -209,7 +209,7 @@ def run_command(command: Callable[[], int], *, interrupted: str = "interrupted")
     """
     spell_what_encodings_lack()
     try:
-        with _heeding_termination():
+        with heeding_termination():
             return command()
     except ConfigError as exc:
         for fault in exc.faults:

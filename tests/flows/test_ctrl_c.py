@@ -1,4 +1,4 @@
-"""Ctrl-C on the flow, as a terminal sends it: to every process of the group."""
+"""Ctrl-C on the flow, as a terminal sends it to every process of the group; SIGTERM, as a service gets it, to one."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -19,8 +19,11 @@ from igh_sync_core.sandbox import Fault, Server
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.parametrize(
+    ("ending", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)], ids=["Ctrl-C", "SIGTERM"]
+)
 def test_it_ends_soon_and_gives_the_database_back_though_its_temporary_server_hears_it_too(
-    dataverse: Server, tmp_path: Path
+    dataverse: Server, tmp_path: Path, ending: signal.Signals, send: Callable[[int, int], None]
 ) -> None:
     dataverse.sandbox.latency_s = 0.3
     with started(tmp_path) as process:
@@ -30,11 +33,11 @@ def test_it_ends_soon_and_gives_the_database_back_though_its_temporary_server_he
             seen.append(line)
             if " added, " in line:
                 break
-        os.killpg(process.pid, signal.SIGINT)
-        seen += process.stdout
-        assert process.wait(30) == 130, "".join(seen)
+        send(process.pid, ending)
+        rest, _ = process.communicate(timeout=30)  # until the temporary server, too, has closed its end
 
-    text = "".join(seen)
+    text = "".join(seen) + rest
+    assert process.returncode == 130, text
     assert str(Interrupted()) in text
     assert "Traceback" not in text
     assert "another run" not in text

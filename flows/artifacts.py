@@ -99,7 +99,8 @@ class EntityProgress:
 
     Args:
         entity: Logical name.
-        count: Asked once, when it proves long: how many records it has.
+        count: Asked once, when it proves long: how many records it has. Where it cannot tell, the bar has no total and
+            stands still until it is full.
     """
 
     def __init__(self, entity: str, count: Callable[[], int]) -> None:
@@ -122,10 +123,18 @@ class EntityProgress:
     @harmless
     def _show(self, page: Progress) -> None:
         if self._bar is None:
-            self._total = max(self._count(), page.rows + 1)
+            count = self._record_count()
+            self._total = max(count, page.rows + 1) if count else 0
             self._bar = Bar(self._key, self._total)
+        if not self._total:
+            self._bar.show(int(page.is_done), f"{page.entity}: {page.rows:,} records")
+            return
         done = self._total if page.is_done else min(page.rows, self._total - 1)
         self._bar.show(done, f"{page.entity}: {page.rows:,} of about {self._total:,} records")
+
+    @harmless
+    def _record_count(self) -> int:
+        return self._count()
 
 
 @harmless

@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +20,8 @@ from igh_sync_core.webapi.proxies import exempt_this_machine
 DEMONSTRATION_ROWS = 2_000
 LEAST_ROWS, MOST_ROWS = 100, 10_000_000
 """With fewer there are not enough records in one table to change, with more it would take hours."""
+_MODES = {"sandbox": {"rows"}, "save_blocks": set[str]()}
+"""What the command does in place of a run, and the options that this heeds."""
 
 
 def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +29,7 @@ def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> in
     common.spell_what_encodings_lack()
     console = Console(soft_wrap=True)
     try:
-        options = vars(_parser().parse_args(arguments))
+        options = _options(arguments)
         # Prefect's own handling, while the flow runs, passes the signal on to this one.
         with common.heeding_termination(), answering_server():
             _do(flow, options, console)
@@ -47,33 +49,57 @@ def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> in
 def _do(flow: Callable[..., Any], options: dict[str, Any], console: Console) -> None:
     check_environment()
     exempt_this_machine()  # the sandbox is on it, and often Prefect's server
-    sandbox, rows, block = options.pop("sandbox"), options.pop("rows"), options.pop("save_blocks")
-    if sandbox:
+    if "sandbox" in options:
         from flows.demonstration import demonstrate  # noqa: PLC0415 - the sandbox is loaded only on demand
 
         _be_brief()
-        demonstrate(flow, rows=rows, console=console)
-    elif block is not None:
+        demonstrate(flow, rows=options.get("rows", DEMONSTRATION_ROWS), console=console)
+    elif "save_blocks" in options:
+        block = options["save_blocks"]
         save_blocks(load_config(), block)
         console.print(f"saved: dataverse-credentials/{block} and sync-database/{block}")
     else:
         console.print(summary_table(flow(**options)))
 
 
+def _options(arguments: Sequence[str] | None) -> dict[str, Any]:
+    """What is given, and no more; options that what is asked for would ignore are refused."""
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    for mode, heeded in _MODES.items():
+        if mode in options and (ignored := options.keys() - heeded - {mode}):
+            parser.error(f"{_flags(ignored)}: without meaning beside {_flags({mode})}")
+    if "rows" in options and "sandbox" not in options:
+        parser.error("--rows: has a meaning beside --sandbox only")
+    return options
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
+
+
+def _name(text: str) -> str:
+    """Of a block or a file; a shell's variable that is not set must not count as none given."""
+    if not text:
+        msg = "is empty; leave it out, or name one"
+        raise argparse.ArgumentTypeError(msg)
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = common.Parser(prog="python -m flows.sync_dataverse", description=__doc__)
+    parser = common.Parser("python -m flows.sync_dataverse", description=__doc__, argument_default=argparse.SUPPRESS)
     parser.add_argument("--sandbox", action="store_true", help="run twice against a Dataverse made for it")
     rows = common.count(MOST_ROWS, least=LEAST_ROWS)
-    parser.add_argument("--rows", type=rows, default=DEMONSTRATION_ROWS, help="records of that Dataverse (%(default)s)")
+    parser.add_argument("--rows", type=rows, metavar="N", help=f"records of that Dataverse ({DEMONSTRATION_ROWS})")
     parser.add_argument("--save-blocks", metavar="NAME", help="only save the settings as blocks of this name")
     parser.add_argument(
-        "--credentials", metavar="BLOCK", default="", help="Dataverse Credentials block; else DATAVERSE_* settings"
+        "--credentials", type=_name, metavar="BLOCK", help="Dataverse Credentials block; else DATAVERSE_* settings"
     )
     parser.add_argument(
-        "--database", metavar="BLOCK", default="", help="Dataverse Sync Database block; else the settings"
+        "--database", type=_name, metavar="BLOCK", help="Dataverse Sync Database block; else the settings"
     )
-    parser.add_argument("--entities", nargs="+", metavar="NAME", default=(), help="only these of the tables")
-    parser.add_argument("--entities-file", metavar="FILE", default="", help="JSON file that names the tables to copy")
+    parser.add_argument("--entities", nargs="+", metavar="NAME", help="only these of the tables")
+    parser.add_argument("--entities-file", type=_name, metavar="FILE", help="JSON file that names the tables to copy")
     parser.add_argument("--verify-references", action="store_true", help="check every reference afterwards")
     parser.add_argument("--reconcile", action="store_true", help="compare every key and version, repair what differs")
     return parser

@@ -47,12 +47,14 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 def _settings(arguments: argparse.Namespace) -> tuple[Config, list[EntityConfig]]:
     """Nothing of Dataverse is asked, so nothing of it need be set; with ``--db`` nothing at all."""
-    if arguments.db:
+    if arguments.db is not None:
+        if arguments.env_file is not None:
+            raise ConfigError(["--env-file: without meaning beside --db, which names the database"])
         config, entities = replace(_NOWHERE, sqlite_db_path=arguments.db), common.entities(arguments)
     else:
         config, entities, _hints = common.given(arguments, read_database)
     if config.get_db_type() == "sqlite" and not Path(config.sqlite_db_path or "").is_file():
-        raise ConfigError([f"{config.sqlite_db_path}: no such file; name a copy made earlier, such as by --db"])
+        raise ConfigError([f"{config.sqlite_db_path or '--db'}: no such file; name a copy made earlier, as by --db"])
     return config, entities
 
 

@@ -17,6 +17,7 @@ from igh_sync_core.sandbox.organisations.from_metadata import organisation_from_
 from igh_sync_core.sandbox.organisations.model import health_organisation
 
 MOST_PORTS = 65_535
+MOST_LATENCY_MS = 600_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +51,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--seed", type=int, default=7, help="the same seed gives the same rows (default: 7)")
     parser.add_argument("--port", type=_port, default=0, help="port on loopback (default: a free one)")
     parser.add_argument("--metadata", type=Path, help="a real $metadata file to take the tables from")
-    parser.add_argument("--latency-ms", type=float, default=0.0, help="milliseconds added to each reply")
+    parser.add_argument("--latency-ms", type=_latency, default=0.0, help="milliseconds added to each reply")
     parser.add_argument("--json", action="store_true", help="print the settings as one line of JSON")
     return parser
 
@@ -60,6 +61,17 @@ def _port(text: str) -> int:
         msg = f"{text!r} is no port from 0 to {MOST_PORTS}"
         raise ArgumentTypeError(msg)
     return int(text)
+
+
+def _latency(text: str) -> float:
+    try:
+        latency = float(text)
+    except ValueError:
+        latency = -1
+    if not 0 <= latency <= MOST_LATENCY_MS:
+        msg = f"{text!r} is no number of milliseconds from 0 to {MOST_LATENCY_MS}"
+        raise ArgumentTypeError(msg)
+    return latency
 
 
 def _organisation(options: Namespace) -> Organisation:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from igh_sync_core.cli import generate_optionset_config
 from igh_sync_core.config.entities import load_entity_configs
 from igh_sync_core.sandbox import Fault, Server, health_organisation, serve
 
@@ -353,6 +354,19 @@ class TestGenerateOptionsetConfig:
         assert (done.returncode, done.stdout) == (1, "")
         assert "nowhere.db: no such file" in done.stderr
         assert not (shell.folder / "nowhere.db").exists()
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("--db", ""), "error: --db: no such file"),
+            (("--db", "copy.db", "--env-file", "settings.env"), "error: --env-file: without meaning beside --db"),
+        ],
+    )
+    def test_no_other_file_is_looked_into_than_is_named(
+        self, arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert generate_optionset_config(arguments) == 1
+        assert capsys.readouterr().err.startswith(words)
 
 
 def test_an_option_set_file_that_names_an_unknown_table_is_told(shell: Shell) -> None:

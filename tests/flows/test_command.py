@@ -35,6 +35,14 @@ def refused(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
         (["--sandbox", "--rows", "0"], "argument --rows: '0' is no whole number from 100 to"),
         (["--sandbox", "--rows", "-5"], "argument --rows: "),
         (["--save-blocks", "Bad Name"], "--save-blocks: 'Bad Name' is no name for a block"),
+        (["--rows", "2000"], "--rows: has a meaning beside --sandbox only; see python -m flows.sync_dataverse --help"),
+        (
+            ["--sandbox", "--reconcile", "--entities", "x"],
+            "--entities, --reconcile: without meaning beside --sandbox; ",
+        ),
+        (["--sandbox", "--save-blocks", "x"], "--save-blocks: without meaning beside --sandbox; "),
+        (["--save-blocks", "x", "--entities-file", "y"], "--entities-file: without meaning beside --save-blocks; "),
+        (["--entities-file", ""], "argument --entities-file: is empty; leave it out, or name one"),
         (["--save-blocks", ""], "--save-blocks: '' is no name for a block"),
     ],
 )

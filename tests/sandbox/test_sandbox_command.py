@@ -53,7 +53,15 @@ def test_unusable_options_end_with_a_sentence(capsys: pytest.CaptureFixture[str]
     assert "need at least" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--bogus"], ["--rows", "many"], ["--port", "100000"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--bogus"],
+        ["--rows", "many"],
+        ["--port", "100000"],
+        *(["--latency-ms", wrong] for wrong in ("-1", "nan", "inf", "much")),
+    ],
+)
 def test_wrong_arguments_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()

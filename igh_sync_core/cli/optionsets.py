@@ -53,7 +53,7 @@ def _settings(arguments: argparse.Namespace) -> tuple[Config, list[EntityConfig]
         config, entities = replace(_NOWHERE, sqlite_db_path=arguments.db), common.entities(arguments)
     else:
         config, entities, _hints = common.given(arguments, read_database)
-    if config.get_db_type() == "sqlite" and not Path(config.sqlite_db_path or "").is_file():
+    if config.get_db_type() == "sqlite" and not Path(config.sqlite_db_path or "").expanduser().is_file():
         raise ConfigError([f"{config.sqlite_db_path or '--db'}: no such file; name a copy made earlier, as by --db"])
     return config, entities
 

@@ -121,7 +121,7 @@ def _authority(values: Mapping[str, str]) -> Iterator[str]:
         yield "DATAVERSE_AUTHORITY must begin with https://, such as https://login.microsoftonline.com"
     elif fault := find_url_fault(authority, paths=f"/?|/({_TENANT.pattern})/?"):
         yield f"DATAVERSE_AUTHORITY {fault}, such as https://login.microsoftonline.com or the same with /<tenant>"
-    elif tenant and urlsplit(authority).path.strip("/") not in {"", tenant}:
+    elif tenant and urlsplit(authority).path.strip("/").lower() not in {"", tenant.lower()}:
         yield "DATAVERSE_AUTHORITY names another tenant than DATAVERSE_TENANT_ID; unset one of them"
 
 

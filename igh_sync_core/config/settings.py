@@ -123,9 +123,13 @@ class Config:
     ca_file: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Fill in the scope that every environment has."""
+        """Fill in the scope that every environment has, and the home folder that ``~`` stands for."""
         if not self.scope and self.api_url:
             object.__setattr__(self, "scope", f"{self.origin}/.default")
+        for name in ("certificate_file", "ca_file"):
+            if path := getattr(self, name):
+                at_home = os.path.expanduser(path)  # noqa: PTH111 - pathlib raises where there is no such home
+                object.__setattr__(self, name, at_home)
 
     @property
     def origin(self) -> str:

@@ -368,6 +368,15 @@ class TestGenerateOptionsetConfig:
         assert generate_optionset_config(arguments) == 1
         assert capsys.readouterr().err.startswith(words)
 
+    def test_a_copy_in_the_home_folder_is_found(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "copy.db").touch()
+
+        assert generate_optionset_config(["--db", "~/copy.db"]) == 0
+        assert capsys.readouterr().out == "{}\n"
+
 
 def test_an_option_set_file_that_names_an_unknown_table_is_told(shell: Shell) -> None:
     hints = {name: ["statuscode"] for name in ("vin_region", "vin_diseases", "vin_regoin")}

@@ -219,6 +219,11 @@ class TestFaults:
             {"tenant_id": "health.onmicrosoft.com"},
             {"authority": "https://localhost:4443"},
             {"authority": f"https://login.microsoftonline.us/{TENANT}/", "tenant_id": TENANT},
+            {"authority": f"https://login.microsoftonline.com/{TENANT}", "tenant_id": TENANT.upper()},
+            {
+                "authority": "https://login.microsoftonline.com/Health.onmicrosoft.com",
+                "tenant_id": "health.ONMICROSOFT.com",
+            },
             {"postgres_connection_string": "postgresql:///copy?host=/tmp/socket", "sqlite_db_path": None},
             {"postgres_connection_string": "postgresql+psycopg://u:p%40@h:5432/copy"},
         ],
@@ -230,6 +235,21 @@ class TestFaults:
         (found,) = faults_of(certificate_file=str(write_pair(tmp_path)))
 
         assert "are both set" in found
+
+    def test_a_file_in_the_home_folder_may_be_named_by_a_tilde(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        (tmp_path / "home").mkdir()
+        pair = write_pair(tmp_path / "home")
+        set_environment(monkeypatch, DATAVERSE_API_URL=ORG, DATAVERSE_CLIENT_ID="app-1")
+        for name in ("DATAVERSE_CERTIFICATE_FILE", "DATAVERSE_CA_FILE"):
+            monkeypatch.setenv(name, f"~/{pair.name}")
+
+        config = load_config()
+
+        assert (config.certificate_file, config.ca_file) == (str(pair), str(pair))
+        assert Config(ORG, "app-1", "", "", ca_file="~nobody-here/x.pem").ca_file == "~nobody-here/x.pem"
 
     def test_a_file_without_certificates_is_no_ca_file(self, tmp_path: Path) -> None:
         (tmp_path / "ca.pem").write_text("not PEM")

@@ -36,6 +36,9 @@ LOGIN_HOSTS = frozenset(
         "login.partner.microsoftonline.cn",
         "login.chinacloudapi.cn",
         "login.microsoftonline.de",
+        "login.sovcloud-identity.fr",
+        "login.sovcloud-identity.de",
+        "login.sovcloud-identity.sg",
     }
 )
 """Hosts of Microsoft's clouds that may be sent the secret on a challenge's word alone."""

@@ -77,6 +77,9 @@ class TestLogin:
         assert "login.evil.example, which is no known Microsoft login host; set DATAVERSE_AUTHORITY" in str(error)
         assert entra.hosts == ["org.crm.dynamics.com"]
 
+    def test_the_hosts_that_microsofts_own_library_knows_are_known(self) -> None:
+        assert msal.authority.WELL_KNOWN_AUTHORITY_HOSTS <= LOGIN_HOSTS
+
     @pytest.mark.parametrize("host", ["login.microsoftonline.com:444", "login.microsoftonline.com.evil.example"])
     def test_a_host_that_looks_known_is_not(self, host: str) -> None:
         assert host not in LOGIN_HOSTS

@@ -20,10 +20,8 @@ from igh_sync_core.errors import Interrupted
 from igh_sync_core.report import RunReport
 from igh_sync_core.sync.options import ENTITIES_AT_ONCE, Options
 from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
+from igh_sync_core.webapi.pacing import MAX_WIDTH
 from igh_sync_core.workflow import OUTCOME, run_workflow
-
-MOST_AT_ONCE = 52
-"""Requests that the service allows one user at a time."""
 
 _DESCRIPTION = "Bring the SQL copy of a Dataverse up to date, with history."
 _QUESTIONS: dict[str, Callable[[Sequence[str]], int]] = {"plan": plan, "doctor": doctor, "explain": explain}
@@ -60,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--concurrency",
-        type=common.count(MOST_AT_ONCE),
+        type=common.count(MAX_WIDTH),  # each of them has a request under way
         default=ENTITIES_AT_ONCE,
         metavar="N",
         help=f"tables read at once (default: {ENTITIES_AT_ONCE})",

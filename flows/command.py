@@ -10,7 +10,7 @@ from rich.console import Console
 from flows.outcome import SyncFailed
 from flows.saving import save_blocks
 from flows.server import answering_server
-from igh_sync_core.cli import common
+from igh_sync_core.cli import common, output
 from igh_sync_core.cli.display import summary_table
 from igh_sync_core.config import load_config
 from igh_sync_core.errors import Interrupted, SyncError
@@ -26,22 +26,26 @@ _MODES = {"sandbox": {"rows"}, "save_blocks": set[str]()}
 
 def main(flow: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when all went well, 1 with one line on the error stream when not, 130 interrupted."""
-    common.spell_what_encodings_lack()
-    console = Console(soft_wrap=True)
+    output.spell_what_encodings_lack()
     try:
-        options = _options(arguments)
+        return _obey(flow, _options(arguments))
+    except KeyboardInterrupt:
+        Console(stderr=True).print(str(Interrupted()), markup=False, highlight=False, soft_wrap=True)
+        return common.INTERRUPTED
+    except SyncError as exc:
+        Console(stderr=True).print(str(exc), style="red", markup=False, highlight=False, soft_wrap=True)
+        return 1
+
+
+def _obey(flow: Callable[..., Any], options: dict[str, Any]) -> int:
+    console = output.Screen()
+    try:
         # Prefect's own handling, while the flow runs, passes the signal on to this one.
         with common.heeding_termination(), answering_server():
             _do(flow, options, console)
     except SyncFailed as exc:
         if exc.report:
             console.print(summary_table(exc.report))
-        return 1
-    except KeyboardInterrupt:
-        Console(stderr=True).print(str(Interrupted()), markup=False, highlight=False, soft_wrap=True)
-        return common.INTERRUPTED
-    except SyncError as exc:
-        Console(stderr=True).print(str(exc), style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     return 0
 

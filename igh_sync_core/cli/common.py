@@ -5,12 +5,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from io import TextIOWrapper
-from pathlib import Path
 from signal import SIG_DFL, SIGTERM, default_int_handler, getsignal, signal
 from threading import current_thread, main_thread
-from typing import NamedTuple, NoReturn, TextIO
+from typing import NamedTuple, NoReturn
 
+from igh_sync_core.cli import output
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig, find_named, load_entity_configs, load_optionsets_config
 from igh_sync_core.config.faults import Faults
@@ -153,37 +152,6 @@ def with_database(config: Config, kind: str | None) -> Config:
     return config
 
 
-def write_report(path: str | None, text: str) -> None:
-    """Write a report to a file, if one is named.
-
-    Raises:
-        ConfigError: It cannot be written.
-    """
-    if path is None:
-        return
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as exc:
-        raise ConfigError([f"{path}: cannot be written ({exc.strerror})"]) from exc
-
-
-def output() -> TextIO:
-    """The standard output, for what a command is asked to print there.
-
-    Raises:
-        ConfigError: Whoever started the command has closed it.
-    """
-    if sys.stdout is None:
-        raise ConfigError(["standard output is closed; leave it open, or send it to a file"])
-    return sys.stdout
-
-
-def spell_what_encodings_lack() -> None:
-    """Let signs that the output's encoding lacks be spelled, as on the error stream; Python would fail on them."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
 @contextmanager
 def heeding_termination() -> Iterator[None]:
     """Let SIGTERM, with which services and containers are stopped, end a command in order, as Ctrl-C does.
@@ -207,7 +175,7 @@ def run_command(command: Callable[[], int], *, interrupted: str = "interrupted")
         command: Gives the exit status.
         interrupted: What to say when Ctrl-C or a termination ends it.
     """
-    spell_what_encodings_lack()
+    output.spell_what_encodings_lack()
     try:
         with heeding_termination():
             return command()

@@ -4,9 +4,7 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from igh_sync_core.cli import common
+from igh_sync_core.cli import common, output
 from igh_sync_core.cli.display import check_line
 from igh_sync_core.inspection.doctor import Status
 from igh_sync_core.inspection.doctor import doctor as examine
@@ -20,7 +18,7 @@ def doctor(argv: Sequence[str]) -> int:
     # How the database stands is a line of its own.
     config, entities, _hints = common.given(arguments, find_fault=lambda _config: "")
     checks = examine(config, entities)
-    console = Console(soft_wrap=True)
+    console = output.Screen()
     for check in checks:
         console.print(check_line(check))
     counts = Counter(check.status for check in checks)

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from igh_sync_core.cli import common
+from igh_sync_core.cli import common, output
 from igh_sync_core.config.settings import read_database
 from igh_sync_core.inspection.explanation import Standing, explain_record
 
@@ -15,7 +15,7 @@ def explain(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     config, entities, _hints = common.given(arguments, read_database)
     explanation = explain_record(config, entities, table=arguments.table, key=arguments.id)
-    common.output().write(f"{explanation}\n")
+    output.write_out(str(explanation))
     return 1 if explanation.standing is Standing.ABSENT else 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select
 
-from igh_sync_core.cli import common
+from igh_sync_core.cli import common, output
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.config.settings import read_database
@@ -41,7 +41,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         found = choice_columns(conn, entities)
     fields = sum(map(len, found.values()))
     sys.stderr.write(f"{fields} choice columns in {len(found)} of {len(entities)} entities\n")
-    common.output().write(json.dumps(found, indent=2) + "\n")
+    output.write_out(json.dumps(found, indent=2))
     return 0
 
 

@@ -4,9 +4,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from igh_sync_core.cli import common
+from igh_sync_core.cli import common, output
 from igh_sync_core.cli.display import finding_lines, plan_table
 from igh_sync_core.inspection.dry_run import plan as outlook_of
 from igh_sync_core.inspection.forecast import Outlook
@@ -18,11 +16,12 @@ _DESCRIPTION = "Show what a run would do, entity by entity; nothing is written."
 def plan(argv: Sequence[str]) -> int:
     """Exit status 0, or 1 when a run would set entities aside."""
     arguments = _parser().parse_args(argv)
-    out = common.output() if arguments.json else None
+    if arguments.json:
+        output.must_be_open()
     config, entities, hints = common.given(arguments)
     outlook = outlook_of(config, entities, hints=hints, page_size=arguments.page_size)
-    if out:
-        out.write(json.dumps(outlook.as_dict(), indent=2) + "\n")
+    if arguments.json:
+        output.write_out(json.dumps(outlook.as_dict(), indent=2))
     else:
         _show(outlook, with_ddl=arguments.ddl)
     return 0 if outlook.passed else 1
@@ -42,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(outlook: Outlook, *, with_ddl: bool) -> None:
-    console = Console(soft_wrap=True)
+    console = output.Screen()
     console.print(plan_table(outlook))
     for line in finding_lines(outlook.verdict):
         console.print(line)

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.logging import RichHandler
 
-from igh_sync_core.cli import common
+from igh_sync_core.cli import common, output
 from igh_sync_core.cli.display import LiveProgress, progress_display, summary_table
 from igh_sync_core.cli.doctor import doctor
 from igh_sync_core.cli.explain import explain
@@ -68,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sync(arguments: argparse.Namespace) -> int:
-    out = common.output() if arguments.json else None
+    if arguments.json:
+        output.must_be_open()
     config, entities, hints = common.given(arguments)
     with _display(Console(stderr=True), len(entities)) as display:
         options = Options(
@@ -80,8 +81,8 @@ def _sync(arguments: argparse.Namespace) -> int:
             **display,
         )
         report = run_workflow(config, entities, options)
-    if out:
-        out.write(json.dumps(report.as_dict(), indent=2) + "\n")
+    if arguments.json:
+        output.write_out(json.dumps(report.as_dict(), indent=2))
     else:
         _show(report)
     return 0 if report.success else 1
@@ -117,7 +118,7 @@ def _plain_handler() -> logging.Handler:
 
 
 def _show(report: RunReport) -> None:
-    console = Console(soft_wrap=True)
+    console = output.Screen()
     console.print(summary_table(report))
     for is_bad, line in report.outcome():
         console.print(line, style="red" if is_bad else "", markup=False, highlight=False)

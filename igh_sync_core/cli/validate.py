@@ -4,9 +4,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from igh_sync_core.cli import common
+from igh_sync_core.cli import common, output
 from igh_sync_core.cli.display import finding_lines
 from igh_sync_core.inspection.dry_run import validate_schema as validate
 
@@ -33,9 +31,9 @@ def _parser() -> argparse.ArgumentParser:
 def _validate(arguments: argparse.Namespace) -> int:
     config, entities, hints = common.given(arguments)
     verdict = validate(config, entities, hints=hints)
-    common.write_report(arguments.json_report, json.dumps(verdict.as_dict(), indent=2) + "\n")
-    common.write_report(arguments.md_report, verdict.as_markdown())
-    console = Console(soft_wrap=True)
+    output.write_report(arguments.json_report, json.dumps(verdict.as_dict(), indent=2) + "\n")
+    output.write_report(arguments.md_report, verdict.as_markdown())
+    console = output.Screen()
     for line in finding_lines(verdict):
         console.print(line)
     return 0 if verdict.passed else 1

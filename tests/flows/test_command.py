@@ -3,11 +3,18 @@
 import io
 import sys
 import tempfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+    temporary_settings,
+)
 from prefect_processes import free_port
 from rich.console import Console
 
@@ -85,6 +92,41 @@ def test_a_server_that_does_not_answer_is_named(arguments: list[str], capsys: py
 
     assert line.startswith(f"PREFECT_API_URL: {address} does not answer (")
     assert "unset PREFECT_API_URL" in line
+
+
+@pytest.mark.usefixtures("dataverse")
+@pytest.mark.parametrize("arguments", [["--save-blocks", "x"], []])
+def test_no_server_and_none_to_be_started_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with temporary_settings({PREFECT_API_URL: None, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}):
+        line = refused(*arguments, capsys=capsys)
+
+    assert line.startswith("no Prefect server may be started; set PREFECT_API_URL to a server, or let PREFECT_SERVER_")
+
+
+@pytest.mark.parametrize("arguments", [["--save-blocks", "x"], []])
+def test_an_address_without_its_scheme_is_one_line(
+    arguments: list[str], dataverse: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with temporary_settings({PREFECT_API_URL: "127.0.0.1:4200/api"}):
+        line = refused(*arguments, capsys=capsys)
+
+    assert line == "PREFECT_API_URL: is no address; write it like http://127.0.0.1:4200/api"
+    assert dataverse.sandbox.log == []
+
+
+@pytest.mark.usefixtures("dataverse")
+@pytest.mark.parametrize("arguments", [["--save-blocks", "x"], []])
+def test_a_server_that_is_not_prefects_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{other.server_port}"
+        with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+            status = main(sync_dataverse, arguments)
+        other.shutdown()
+
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert status == 1
+    assert last.startswith(f"PREFECT_API_URL: {address} answers with status 404 when asked for its health; ")
 
 
 @pytest.mark.usefixtures("prefect_api")

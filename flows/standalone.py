@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import FlowRunContext
 from prefect.settings import (
+    PREFECT_API_DATABASE_CONNECTION_URL,
     PREFECT_API_URL,
     PREFECT_HOME,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
@@ -83,6 +85,7 @@ def _start_server() -> None:
         return
     from prefect.server.api.server import SubprocessASGIServer  # noqa: PLC0415 - heavy, and of no use with a server
 
+    _see_to_home()
     before = block(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits what is blocked
     try:
         with _quiet_libraries():
@@ -93,6 +96,16 @@ def _start_server() -> None:
         raise ServerUnreachable(msg) from None
     finally:
         block(signal.SIG_SETMASK, before)
+
+
+def _see_to_home() -> None:
+    """Refuse at once what the server would be waited for a minute in vain: a database where nothing can be written."""
+    home, database = Path(PREFECT_HOME.value()), str(PREFECT_API_DATABASE_CONNECTION_URL.value())
+    present = next(folder for folder in (home, *home.parents) if folder.exists())
+    if str(home) in database and not os.access(present, os.W_OK | os.X_OK):
+        remedy = "PREFECT_HOME names another"
+        msg = f"Prefect's temporary server needs a folder that it can write to, and {home} is none; {remedy}"
+        raise ServerUnreachable(msg)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect_processes import ROOT, PrefectServer, copy_database, running, wait_for
 
 from flows.server import ServerUnreachable
@@ -70,6 +70,17 @@ def test_a_temporary_server_may_take_its_time(alone: dict[str, str], tmp_path: P
     done = subprocess.run(command, env=hasty, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 - our own command
 
     assert (done.returncode, done.stdout) == (0, "saved: dataverse-credentials/mine and sync-database/mine\n")
+
+
+def test_a_temporary_server_is_not_waited_for_where_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    home = tmp_path / "file" / "home"
+    with (
+        temporary_settings({PREFECT_HOME: home}, restore_defaults={PREFECT_API_URL}),
+        pytest.raises(ServerUnreachable, match=f"that it can write to, and {home} is none; PREFECT_HOME names another"),
+        quiet_server(),
+    ):
+        pass
 
 
 def test_a_temporary_server_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,6 @@ from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.driver import attempt, store_error
 from igh_sync_core.store.lock import fence
 from igh_sync_core.sync.run import Progress, Run
-from igh_sync_core.sync.workbench import WORKBENCH
 from igh_sync_core.webapi.client import Fetched
 
 TABLES_AT_ONCE = 4
@@ -142,8 +141,9 @@ def _note_references(run: Run, relations: Sequence[Relation], tables: Sequence[R
 def _fetch(table: RelatedTable) -> None:
     """Ask for every listed id of one table, and store what comes."""
     with table.stage() as stage:
-        for answer in several_at_once(partial(_ask, table), table.by_id.batches(_wanted(stage))):
-            with WORKBENCH:
+        batches = table.by_id.batches(_wanted(stage))
+        for answer in several_at_once(partial(_ask, table), batches, is_ahead=table.run.workbench.keeps_up):
+            with table.run.workbench:
                 _store(stage, answer)
             table.run.listener(Progress(table.spec.logical_name, table.stored, is_done=False))
 
@@ -160,14 +160,22 @@ def _wanted(stage: Stage) -> Iterator[str]:
         last = ids[-1]
 
 
-def several_at_once(ask: Callable[[Sequence[str]], Answer], batches: Iterable[list[str]]) -> Iterator[Answer]:
-    """Answers in the order of the batches; while the caller works on one, the next may be under way."""
+def several_at_once(
+    ask: Callable[[Sequence[str]], Answer], batches: Iterable[list[str]], *, is_ahead: Callable[[], bool]
+) -> Iterator[Answer]:
+    """Answers in the order of the batches; while the caller works on one, the next may be under way.
+
+    Args:
+        ask: Gets one batch.
+        batches: Ids, consumed as they are needed.
+        is_ahead: Whether the next batch is asked for before the caller has done with this one.
+    """
     pool = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="ids")
     under_way: deque[Future[Answer]] = deque()
     try:
         for batch in batches:
             under_way.append(pool.submit(copy_context().run, ask, batch))
-            if len(under_way) == BATCHES_AT_ONCE or not WORKBENCH.keeps_up():
+            if len(under_way) == BATCHES_AT_ONCE or not is_ahead():
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()

@@ -23,7 +23,6 @@ from igh_sync_core.sync.fallbacks import Way, after_refusal
 from igh_sync_core.sync.run import Progress, Run
 from igh_sync_core.sync.strategy import Plan, Read, ReadKind
 from igh_sync_core.sync.sweep import Sweep
-from igh_sync_core.sync.workbench import WORKBENCH
 from igh_sync_core.sync.writing import Writer
 
 log = logging.getLogger(__name__)
@@ -50,6 +49,7 @@ class _EntitySync:
 
     def __init__(self, run: Run, lease: Lease, spec: TableSpec, plan: Plan, state: SyncState) -> None:
         self._run, self._lease, self._spec, self._plan = run, lease, spec, plan
+        self._workbench = run.workbench
         self._started = time.monotonic()
         self._is_answered = False
         self._root = run.client.config.api_root
@@ -99,7 +99,7 @@ class _EntitySync:
             return
         swept = Sweep(entity_tables(self._spec))
         for page in sweep.pages(self._keys_channel, self._spec, self._root):
-            with WORKBENCH, self._lease.reading() as conn:
+            with self._workbench, self._lease.reading() as conn:
                 for keys in sweep.parts(self._spec, page):
                     swept.lay(conn, keys)
         found = self._writer.settle_sweep(swept)
@@ -139,11 +139,14 @@ class _EntitySync:
             read = replace(read, kind=ReadKind.SNAPSHOT)
         is_first_page = not read.is_resumed
         pages = self._channel.pages(
-            *read.starts, at_once=self._plan.ranges, track_changes=read.track_changes, is_ahead=WORKBENCH.keeps_up
+            *read.starts,
+            at_once=self._plan.ranges,
+            track_changes=read.track_changes,
+            is_ahead=self._workbench.keeps_up,
         )
         for fetched in pages:
             state = self._writer.begun(read, self._plan, fetched) if is_first_page else self._state.model_copy()
-            with WORKBENCH:
+            with self._workbench:
                 self._writer.store(read, fetched, state, is_first_page=is_first_page)
             is_done = fetched.page.next_link is None
             del fetched  # or its records would stay in memory until the next page is here

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from igh_sync_core.model import Organisation, TableSpec
 from igh_sync_core.store.database import Database
+from igh_sync_core.sync.workbench import Workbench, workbench_of
 from igh_sync_core.webapi.client import Channel, Client
 from igh_sync_core.webapi.odata import MAX_PAGE_SIZE
 
@@ -67,6 +68,11 @@ class Run:
         passed = datetime.now(UTC) - asked if asked else timedelta()
         # Clocks of two machines may differ by more than has passed.
         return self.organisation.server_time + max(passed, timedelta()) - timedelta(seconds=time.monotonic())
+
+    @property
+    def workbench(self) -> Workbench:
+        """Where pages are decoded and written."""
+        return workbench_of(self.database.kind)
 
     def open_channel(self, spec: TableSpec) -> Channel:
         """The line of one entity, its pages sized so that several of them fit in memory at once."""

@@ -38,9 +38,18 @@ class Workbench:
         return not self._waiting
 
 
-WORKBENCH = Workbench(2)
-"""While one page is written another is decoded; a third would only wait for Python's lock or the file's.
+_WORKBENCHES = {"sqlite": Workbench(1), "postgresql": Workbench(2)}
 
-Nor is a page asked for before it is wanted while others wait for a place: it would wait in memory, too, and there is
-work enough without it.
-"""
+
+def workbench_of(engine: str) -> Workbench:
+    """The one of all tables of this process that are copied into databases of one kind.
+
+    While PostgreSQL takes one page, another is decoded; a third would only wait for Python's lock. SQLite works in this
+    process, so that the second would already: a first load is as quick with one place, and holds a page less in memory.
+    Nor is a page asked for before it is wanted while others wait for a place: it would wait in memory, too, and there
+    is work enough without it.
+
+    Args:
+        engine: ``sqlite`` or ``postgresql``.
+    """
+    return _WORKBENCHES[engine]

@@ -9,25 +9,11 @@ from msgspec import Raw
 from wires import until
 
 from igh_sync_core.related import tier
-from igh_sync_core.sync.workbench import WORKBENCH, Workbench
+from igh_sync_core.sync.workbench import Workbench
 from igh_sync_core.webapi.odata import Page
 from igh_sync_core.webapi.paging import Fetched, Trail, read_ahead
 
 ROOT = "https://org.crm.dynamics.com/api/data/v9.2/"
-
-
-@pytest.fixture
-def crowded() -> Iterator[None]:
-    def work() -> None:
-        with WORKBENCH:
-            pass
-
-    thread = threading.Thread(target=work)
-    with WORKBENCH, WORKBENCH:
-        thread.start()
-        assert until(lambda: not WORKBENCH.keeps_up())
-        yield
-    thread.join()
 
 
 def test_it_holds_so_many_and_the_next_waits_for_one_to_leave() -> None:
@@ -84,16 +70,8 @@ def test_where_it_is_not_worth_it_several_chains_still_end() -> None:
     assert sorted(names) == sorted(f"{chain}{at}" for chain in "abc" for at in (1, 2, 3))
 
 
-@pytest.mark.usefixtures("crowded")
-def test_while_pages_wait_one_batch_of_ids_is_under_way() -> None:
-    assert under_way_at_first_answer() == 1
-
-
-def test_while_none_waits_another_batch_of_ids_is_under_way() -> None:
-    assert under_way_at_first_answer() == tier.BATCHES_AT_ONCE
-
-
-def under_way_at_first_answer() -> int:
+@pytest.mark.parametrize(("is_ahead", "under_way"), [(False, 1), (True, tier.BATCHES_AT_ONCE)])
+def test_another_batch_of_ids_is_under_way_where_that_is_worth_it(*, is_ahead: bool, under_way: int) -> None:
     asked: list[str] = []
 
     def ask(ids: Sequence[str]) -> tier.Answer:
@@ -104,6 +82,6 @@ def under_way_at_first_answer() -> int:
             asked.append(name)
             yield [name]
 
-    answers = tier.several_at_once(ask, batches())
+    answers = tier.several_at_once(ask, batches(), is_ahead=lambda: is_ahead)
     next(answers)
-    return len(asked)
+    assert len(asked) == under_way

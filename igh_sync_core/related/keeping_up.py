@@ -104,7 +104,7 @@ def _mark(conn: Connection, table: RelatedTable) -> None:
     state.state, state.run_id = "in_progress", table.run.run_id
     if state.strategy != Strategy.RELATED:
         state.strategy = Strategy.RELATED
-        state.delta_link = state.delta_link_time = state.next_link = state.last_timestamp = None
+        state.delta_link = state.next_link = state.last_timestamp = None
         state.overlap_due = False
     digest = strategy.digest(table.spec)
     if state.fresh_columns or state.columns_digest not in (None, digest):
@@ -164,8 +164,9 @@ def _start(stage: Stage, state: SyncState, feed: Feed, fetched: Fetched) -> None
     _abandon(stage, state)
     if feed.kind is FeedKind.KEYS:
         state.read_kind = ReadKind.SNAPSHOT
+        state.delta_link_time = state.delta_link_time or state.read_started
         if not feed.keeps_link:
-            state.delta_link = state.delta_link_time = None
+            state.delta_link = None
         checkpoint.forget_seen(stage.conn, stage.table.spec)
 
 
@@ -231,7 +232,7 @@ def _after_refusal(stage: Stage, feed: Feed, exc: RequestRejected) -> Feed:
     if feed.kind is FeedKind.CHANGES or feed.is_resumed:
         return feeds.all_keys(table.spec, api_root=root, reason=f"the stored link was refused ({why}); all keys read")
     if feed.kind is FeedKind.KEYS:
-        if is_narrowed(exc, was_tracked=bool(table.state.delta_link or table.state.next_link)):
+        if is_narrowed(exc, table.state):
             raise exc
         table.is_tracked = False
         table.remark(f"change tracking was refused ({why}); deletions are found by reconcile runs alone")

@@ -34,6 +34,8 @@ class SyncState(ControlTable):
         read_started: Server time at the start of the read in progress.
         read_latest: Largest ``modifiedon`` that read has stored.
         delta_link: Where the next changes are asked.
+        delta_link_time: When that link was given, or tracked changes were told before any link; it outlives the link,
+            and says that the user may read every record, or once might.
         overlap_due: A baseline ended and the rows changed under way are not yet read again.
         columns_digest: Fingerprint of the columns that the stored links and rows cover.
         fresh_columns: Comma-separated columns still to be filled into open rows by a full read.

@@ -78,7 +78,9 @@ def begin(state: SyncState, read: Read, spec: TableSpec, plan: Plan, time: datet
     state.read_latest = state.next_link = None
     state.read_kind = read.kind if read.is_complete else None
     if read.is_complete:
-        state.delta_link = state.delta_link_time = state.last_timestamp = None
+        state.delta_link = state.last_timestamp = None
+    if read.track_changes:
+        state.delta_link_time = state.delta_link_time or time
 
 
 def advance(state: SyncState, step: Step, spec: TableSpec) -> None:

@@ -46,7 +46,7 @@ def after_refusal(
     if read.kind is ReadKind.INCREMENT:
         return _instead_of_increment(read, spec, state, why)
     is_way = read.track_changes and not is_answered
-    if is_way and not is_narrowed(refusal, was_tracked=state.strategy == Strategy.DELTA):
+    if is_way and not is_narrowed(refusal, state):
         return Way.UNTRACKED, f"change tracking was refused ({why})"
     raise refusal
 
@@ -67,9 +67,18 @@ def _instead_of_increment(read: Read, spec: TableSpec, state: SyncState, why: st
     return Way.WHOLE, f"the filter on modifiedon was refused ({why}); read whole"
 
 
-def is_narrowed(refusal: RequestRejected, *, was_tracked: bool) -> bool:
+def is_narrowed(refusal: RequestRejected, state: SyncState) -> bool:
     """Whether a refusal of change tracking says that the user may not read every record any more.
 
     The server tells changes only to those who may; read otherwise, what the user cannot see would count as gone.
+
+    Args:
+        refusal: What the server said.
+        state: How far the table has come; whether it ever was read with tracking, though the last read was not.
     """
-    return was_tracked and refusal.status == HTTPStatus.FORBIDDEN
+    return refusal.status == HTTPStatus.FORBIDDEN and _was_tracked(state)
+
+
+def _was_tracked(state: SyncState) -> bool:
+    is_under_way = state.strategy == Strategy.RELATED and state.next_link is not None  # of a tracked read of all keys
+    return is_under_way or state.strategy == Strategy.DELTA or state.delta_link_time is not None

@@ -232,7 +232,7 @@ def _why_stale(spec: TableSpec, plan: Plan, state: SyncState, organisation: Orga
 
 def why_expired(state: SyncState, organisation: Organisation) -> str | None:
     """Why the stored delta link must not be trusted any more; None where it may."""
-    if state.delta_link_time is None:
+    if state.delta_link is None or state.delta_link_time is None:
         return None
     age = organisation.server_time - state.delta_link_time
     if age <= timedelta(days=organisation.token_days) - TOKEN_MARGIN:

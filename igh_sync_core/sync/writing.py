@@ -79,6 +79,8 @@ class Writer:
         course.check_begin(read, fetched.page)
         state = self.state.model_copy(update={"run_id": self._run.run_id})
         course.begin(state, read, self._spec, plan, self._server_time(fetched))
+        # That the server told changes stays known, even if it is all that this read comes to.
+        self.state = self.state.model_copy(update={"delta_link_time": state.delta_link_time})
         return state
 
     def store(self, read: Read, fetched: Fetched, state: SyncState, *, is_first_page: bool) -> None:

@@ -463,6 +463,39 @@ def test_a_role_narrowed_to_the_users_own_records_is_a_failure_and_closes_nothin
     assert light.state("accounts").delta_link == link
 
 
+def test_a_role_narrowed_after_links_were_missing_closes_no_related_record(light: Copy) -> None:
+    synced(light)
+    with without_links(light, "accounts"):
+        light.organisation.expire_delta_tokens("account")
+        synced(light)
+    assert light.state("accounts").delta_link is None
+    before = light.rows("accounts", "accountid", "valid_to")
+    light.sandbox.hide("account", ACCOUNT)
+    refuse_feeds(light, "accounts")
+
+    for reconcile in (False, True):
+        [(_entity, error)] = light.sync(reconcile=reconcile).failed_entities
+        assert "organization-level read" in error
+        assert light.rows("accounts", "accountid", "valid_to") == before
+
+
+@contextlib.contextmanager
+def without_links(copy: Copy, table: str) -> Iterator[None]:
+    """The server leaves out the delta links of a table."""
+    answer = copy.sandbox.handle
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        reply = answer(request)
+        if b"@odata.deltaLink" not in reply.content or f"/{table}?" not in sent_address(request):
+            return reply
+        page = {**reply.json(), "@odata.deltaLink": None}
+        return httpx.Response(200, headers={"Date": reply.headers["Date"]}, json=page)
+
+    copy.sandbox.handle = handle  # type: ignore[method-assign]
+    yield
+    copy.sandbox.handle = answer  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize("reconcile", [False, True])
 def test_a_related_table_that_never_was_tracked_is_asked_by_id_where_the_role_is_narrow(
     light: Copy, *, reconcile: bool

@@ -9,6 +9,7 @@ from igh_sync_core.sandbox.http.service import sent_address
 from igh_sync_core.sync.run import Progress
 
 TRACKED, TABLE = "vin_disease", "vin_diseases"
+PAIRS = "vin_vin_candidate_vin_country"
 SMALL_PAGES = 7
 NO_PRIVILEGE = "0x80040220"
 
@@ -137,10 +138,10 @@ def test_a_delta_link_answered_with_everything_is_read_whole_and_loses_no_deleti
     assert copy.sync_one().requests == 1
 
 
-def narrow(copy: Copy) -> str:
+def narrow(copy: Copy, entity: str = TRACKED) -> str:
     """Leave the user what is its own, of which the server tells no changes; gives a record that it reads no more."""
-    hidden = copy.organisation.keys(TRACKED)[0]
-    copy.sandbox.hide(TRACKED, hidden)
+    hidden = copy.organisation.keys(entity)[0]
+    copy.sandbox.hide(entity, hidden)
     refuse_tracking(copy, 403, NO_PRIVILEGE)
     return hidden
 
@@ -172,6 +173,24 @@ def test_a_role_narrowed_while_a_whole_read_was_interrupted_closes_nothing(copy:
 
     assert copy.sync(page_size=SMALL_PAGES).failed_entities
     assert current(copy) == set(copy.organisation.keys(TRACKED))
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+@pytest.mark.parametrize("entity", [TRACKED, PAIRS])
+def test_a_role_narrowed_after_a_link_was_missing_closes_nothing(copy: Copy, entity: str, *, is_first: bool) -> None:
+    copy.selection = entities(entity)
+    if not is_first:
+        copy.sync_one()
+    keep_link(copy, only=1 if is_first else 2)
+    assert "read whole, untracked" in copy.sync_one().reason
+    shown = (copy.selection[0].api_name, f"{entity}id", "valid_to")
+    before = copy.rows(*shown)
+    narrow(copy, entity)
+
+    for reconcile in (False, True):
+        [(_entity, error)] = copy.sync(reconcile=reconcile).failed_entities
+        assert "organization-level read" in error
+        assert copy.rows(*shown) == before
 
 
 def test_a_table_that_never_was_tracked_is_read_without_tracking_where_the_role_is_narrow(copy: Copy) -> None:

@@ -77,6 +77,10 @@ def test_a_delta_link_that_covers_the_table_no_more_is_a_snapshot_and_says_why(
     assert why in read.reason
 
 
+def test_no_link_is_too_old_where_only_its_time_is_known() -> None:
+    assert next_read(DELTA, delta_link_time=NOON, last_timestamp=NOON, last_sync_time=NOON, days=9).reason == ""
+
+
 def test_changes_by_time_begin_an_overlap_before_the_watermark_in_a_total_order() -> None:
     read = next_read(BY_TIME, last_timestamp=NOON, last_sync_time=NOON)
 

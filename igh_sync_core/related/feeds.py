@@ -54,6 +54,11 @@ class Feed:
     is_resumed: bool = False
     keeps_link: bool = False
 
+    @property
+    def ends_with_link(self) -> bool:
+        """Whether its last page tells where the next changes are asked."""
+        return self.kind in (FeedKind.KEYS, FeedKind.CHANGES)
+
 
 def tracked_feed(spec: TableSpec, state: SyncState, organisation: Organisation, *, api_root: str) -> Feed:
     """The delta feed, or the read of all keys where there is no link that can be trusted."""

@@ -6,7 +6,7 @@ is lost if the run ends between the two.
 
 from sqlalchemy import ColumnElement, Connection
 
-from igh_sync_core.errors import RequestRejected, TokenLost
+from igh_sync_core.errors import LinkMissing, RequestRejected, TokenLost
 from igh_sync_core.history import checkpoint
 from igh_sync_core.history.staging import is_listed
 from igh_sync_core.related import closure, feeds, scans
@@ -16,6 +16,7 @@ from igh_sync_core.report import Counts
 from igh_sync_core.schema.tables import EntityTables
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.sync import strategy
+from igh_sync_core.sync.course import check_end
 from igh_sync_core.sync.fallbacks import REFUSALS, is_narrowed
 from igh_sync_core.sync.strategy import ReadKind, Strategy
 from igh_sync_core.webapi.client import Fetched
@@ -136,7 +137,12 @@ def _want_everything(stage: Stage) -> None:
 
 
 def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> None:
-    """One page of keys, one transaction."""
+    """One page of keys, one transaction.
+
+    Raises:
+        LinkMissing: It should end the feed, and does not tell that it does; nothing of it is written.
+    """
+    check_end(fetched.page, is_tracked=feed.ends_with_link)
     table, now = stage.table, stage.table.sync_time(fetched)
     keys = parse_keys(table.spec, fetched.page)
     is_last = fetched.page.next_link is None
@@ -227,6 +233,8 @@ def _after_refusal(stage: Stage, feed: Feed, exc: RequestRejected) -> Feed:
     root = table.run.client.config.api_root
     if isinstance(exc, TokenLost):
         return feeds.all_keys(table.spec, api_root=root, reason=f"{exc}; all keys read")
+    if isinstance(exc, LinkMissing):
+        return _without_link(stage, feed, exc)
     if exc.status not in REFUSALS:
         raise exc
     if feed.kind is FeedKind.CHANGES or feed.is_resumed:
@@ -234,8 +242,24 @@ def _after_refusal(stage: Stage, feed: Feed, exc: RequestRejected) -> Feed:
     if feed.kind is FeedKind.KEYS:
         if is_narrowed(exc, table.state):
             raise exc
-        table.is_tracked = False
         table.remark(f"change tracking was refused ({why}); deletions are found by reconcile runs alone")
-        with stage.reading() as conn:
-            return _untracked_feed(conn, table)
+        return _untracked(stage)
     return Feed(FeedKind.BY_ID, reason=f"the query by modifiedon was refused ({why})")
+
+
+def _without_link(stage: Stage, feed: Feed, exc: LinkMissing) -> Feed:
+    """After a feed that has not ended: all keys, or of all keys nothing, and a stored link stays for the next run."""
+    table, root = stage.table, stage.table.run.client.config.api_root
+    if feed.kind is FeedKind.CHANGES:
+        return feeds.all_keys(table.spec, api_root=root, reason=f"{exc}; all keys read")
+    told = table.state.delta_link_time or table.run.organisation.server_time
+    table.state = table.state.model_copy(update={"delta_link_time": told})
+    table.remark(f"{exc}; deletions are found once there is one, or by reconcile runs")
+    return _untracked(stage)
+
+
+def _untracked(stage: Stage) -> Feed:
+    """The way without tracking, for this run."""
+    stage.table.is_tracked = False
+    with stage.reading() as conn:
+        return _untracked_feed(conn, stage.table)

@@ -120,12 +120,11 @@ def check_begin(read: Read, page: Page) -> None:
         check_delta(page)
 
 
-def check_end(read: Read, page: Page) -> None:
+def check_end(page: Page, *, is_tracked: bool) -> None:
     """A tracked read ends with a delta link, or it has not ended (law 7).
 
     Raises:
         LinkMissing: It has not.
     """
-    is_tracked = read.track_changes or read.kind is ReadKind.DELTA
     if is_tracked and page.next_link is None and page.delta_link is None:
         raise LinkMissing

@@ -91,6 +91,11 @@ class Read:
         """Whether it covers every record of the entity."""
         return self.kind in (ReadKind.FIRST, ReadKind.SNAPSHOT)
 
+    @property
+    def ends_with_link(self) -> bool:
+        """Whether its last page tells where the next changes are asked."""
+        return self.track_changes or self.kind is ReadKind.DELTA
+
 
 def choose(spec: TableSpec, entity: EntityConfig) -> Plan:
     """Choose the strategy of one entity.

@@ -97,7 +97,7 @@ class Writer:
             DataError: It holds a record that cannot be stored; nothing of the page is.
             SchemaError: Its records lack a column that is there as far as this run knows; the same.
         """
-        course.check_end(read, fetched.page)
+        course.check_end(fetched.page, is_tracked=read.ends_with_link)
         received, deleted = split_page(fetched.page, self._spec)
         if read.kind is ReadKind.DELTA and not (received or deleted) and self._is_last(fetched.page, state):
             self._leave(state, read, fetched, None)

@@ -464,9 +464,7 @@ def test_a_role_narrowed_to_the_users_own_records_is_a_failure_and_closes_nothin
 
 
 def test_a_role_narrowed_after_links_were_missing_closes_no_related_record(light: Copy) -> None:
-    synced(light)
     with without_links(light, "accounts"):
-        light.organisation.expire_delta_tokens("account")
         synced(light)
     assert light.state("accounts").delta_link is None
     before = light.rows("accounts", "accountid", "valid_to")
@@ -479,16 +477,67 @@ def test_a_role_narrowed_after_links_were_missing_closes_no_related_record(light
         assert light.rows("accounts", "accountid", "valid_to") == before
 
 
+@pytest.mark.parametrize("page_size", [2, 5_000])
+@pytest.mark.parametrize("reconcile", [False, True])
+def test_keys_that_end_without_a_link_close_nothing(tmp_path: Path, page_size: int, *, reconcile: bool) -> None:
+    copy = copy_of(many(), {"sqlite_db_path": str(tmp_path / "copy.db")})
+    synced(copy)
+    everyone, link = members(copy), copy.state("accounts").delta_link
+    [gone, renamed, *_others] = sorted(everyone["account"])
+    copy.organisation.clock.advance(3_600)
+    copy.organisation.delete("account", gone)
+    copy.organisation.update("account", renamed, {"name": "renamed"})
+
+    with without_links(copy, "accounts", is_cut=True):
+        report = of(synced(copy, reconcile=reconcile, page_size=page_size), "account")
+    assert "the last page had no delta link; deletions are found once there is one" in report.reason
+    assert (report.updated, report.closed) == (1, 1 if reconcile else 0)
+    if page_size > len(everyone["account"]):
+        assert copy.state("accounts").delta_link == link
+
+    synced(copy, page_size=page_size)
+    assert members(copy)["account"] == everyone["account"] - {gone}
+    assert of(synced(copy, page_size=page_size), "account").requests == 1
+
+
+def test_changes_that_end_without_a_link_are_told_by_all_keys(tmp_path: Path) -> None:
+    copy = copy_of(many(), {"sqlite_db_path": str(tmp_path / "copy.db")})
+    synced(copy)
+    copy.organisation.clock.advance(3_600)
+    gone, *renamed = copy.organisation.keys("account")[:4]
+    copy.organisation.delete("account", gone)
+    for key in renamed:
+        copy.organisation.update("account", key, {"name": "renamed"})
+
+    with without_links(copy, "accounts", only=1, is_cut=True):
+        report = of(synced(copy), "account")
+    assert "the last page had no delta link; all keys read" in report.reason
+    assert (report.updated, report.closed) == (3, 1)
+    assert of(synced(copy), "account").requests == 1
+
+
+def many() -> Graph:
+    """Nine accounts that studies point at."""
+    graph = Graph()
+    for number in range(9):
+        graph.add("vin_study", number, _vin_site_value=graph.add("account", number))
+    return graph
+
+
 @contextlib.contextmanager
-def without_links(copy: Copy, table: str) -> Iterator[None]:
-    """The server leaves out the delta links of a table."""
+def without_links(copy: Copy, table: str, *, only: int = 99, is_cut: bool = False) -> Iterator[None]:
+    """The server leaves out the delta links of so many feeds of a table, and maybe all records but one."""
+    left = [only]
     answer = copy.sandbox.handle
 
     def handle(request: httpx.Request) -> httpx.Response:
         reply = answer(request)
-        if b"@odata.deltaLink" not in reply.content or f"/{table}?" not in sent_address(request):
+        if b"@odata.deltaLink" not in reply.content or f"/{table}?" not in sent_address(request) or not left[0]:
             return reply
+        left[0] -= 1
         page = {**reply.json(), "@odata.deltaLink": None}
+        if is_cut:
+            page["value"] = page["value"][:1]
         return httpx.Response(200, headers={"Date": reply.headers["Date"]}, json=page)
 
     copy.sandbox.handle = handle  # type: ignore[method-assign]

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from igh_sync_core.history import checkpoint
 from igh_sync_core.history.choices import Choices
+from igh_sync_core.history.lacking import Lacking
 from igh_sync_core.history.rows import row_codec
 from igh_sync_core.history.versions import History
 from igh_sync_core.model import TableSpec
@@ -40,6 +41,7 @@ class RelatedTable:
     Attributes:
         codec: Decoder of its records.
         choices: Writer of their choices.
+        lacking: Watches that its records have all their columns.
         channel: Its line for records.
         keys_channel: Its line for keys alone, whose pages are never too big to be full ones.
         by_id: How many records one query asks for.
@@ -56,6 +58,7 @@ class RelatedTable:
         self.tables = entity_tables(spec)
         self.codec = row_codec(spec, run.database.kind)
         self.choices = Choices(spec, run.organisation.language)
+        self.lacking = Lacking(self.tables, run.organisation.metadata_version)
         self.channel = run.open_channel(spec)
         self.keys_channel = run.client.channel(spec.logical_name, page_size=run.page_size)
         self.by_id = ById(self.channel, spec, run.client.config.api_root)

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from igh_sync_core.errors import Interrupted, StoreError, SyncError
-from igh_sync_core.history import checkpoint, lacking, records
+from igh_sync_core.history import checkpoint, records
 from igh_sync_core.model import LogicalName, TableSpec
 from igh_sync_core.related import closure, scans
 from igh_sync_core.related.keeping_up import begin, keep_up
@@ -195,8 +195,7 @@ def _store(stage: Stage, answer: Answer) -> None:
     batch = table.codec.decode(answer.records)
     missing = sorted({*answer.ids}.difference(batch.keys))
     with stage.committing() as state:
-        if answer.fetched.page.metadata_version != table.run.organisation.metadata_version:
-            lacking.check(stage.conn, table.tables, batch)
+        table.lacking.check(stage.conn, batch, answer.fetched.page.metadata_version)
         if stage.history.is_empty:
             counts = records.write_new(stage.history, table.choices, batch, now)
         else:

@@ -6,10 +6,11 @@ from functools import cached_property
 
 from sqlalchemy import Connection
 
-from igh_sync_core.history import checkpoint, lacking, records
+from igh_sync_core.history import checkpoint, records
 from igh_sync_core.history.batch import Batch
 from igh_sync_core.history.choices import Choices
 from igh_sync_core.history.current import Met
+from igh_sync_core.history.lacking import Lacking
 from igh_sync_core.history.rows import row_codec
 from igh_sync_core.history.versions import History
 from igh_sync_core.model import TableSpec
@@ -52,6 +53,7 @@ class Writer:
         self._tables = entity_tables(spec)
         self._codec = row_codec(spec, run.database.kind)
         self._choices = Choices(spec, run.organisation.language)
+        self._lacking = Lacking(self._tables, run.organisation.metadata_version)
         self._is_long = state.overlap_due  # nobody knows how many pages a baseline before a kill had
         self._sync_time: datetime | None = None
         self._is_ended = False
@@ -106,8 +108,7 @@ class Writer:
             self._is_long = not is_first_page
         batch = self._codec.decode(received)
         with self._lease.writing() as conn:
-            if fetched.page.metadata_version != self._run.organisation.metadata_version:
-                lacking.check(conn, self._tables, batch)
+            self._lacking.check(conn, batch, fetched.page.metadata_version)
             met = None if read.kind is ReadKind.FIRST else self._history.meet(batch)
             if met and not deleted and self._is_no_news(met, read, fetched.page, state, is_first_page=is_first_page):
                 self.counts += Counts(unchanged=met.same)

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from copies import Copy
 from graphs import SELECTION, Graph
 
 from igh_sync_core.sandbox import Organisation, health_organisation
+from igh_sync_core.sandbox.http.service import sent_address
 from igh_sync_core.sync.run import Progress
 
 
@@ -95,6 +97,37 @@ def test_related_records_are_not_emptied_either(database_settings: dict[str, str
 
     assert "records come without name now" in error
     assert copy.rows("accounts", "row_id", "name", "valid_to") == before
+
+
+def test_where_no_version_is_told_records_without_their_nulls_are_no_fault(
+    organisation: Organisation, copy_of: Callable[..., Copy]
+) -> None:
+    entity, column = "vin_disease", "vin_seldom"
+    organisation.add_column(entity, column, "Edm.String")
+    copy = copy_of(entity)
+    [emptied, *others] = organisation.keys(entity)
+    for key in others:
+        organisation.update(entity, key, {column: "held"})
+    answer = copy.sandbox.handle
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/organizations"):
+            return httpx.Response(403, json={"error": {"code": "0x80040220", "message": "no privilege"}})
+        reply = answer(request)
+        if reply.status_code != httpx.codes.OK or f"/{copy.selection[0].api_name}" not in sent_address(request):
+            return reply
+        told = reply.json()
+        told["value"] = [{name: one for name, one in each.items() if one is not None} for each in told["value"]]
+        return httpx.Response(200, headers={"Date": reply.headers["Date"]}, json=told)
+
+    copy.sandbox.handle = handle  # type: ignore[method-assign]
+    copy.sync_one()
+    organisation.clock.advance(7200)
+    copy.sync_one()
+    organisation.clock.advance(7200)
+    organisation.update(entity, emptied, {column: None, "vin_name": "renamed"})
+
+    assert copy.sync_one().updated == 1
 
 
 def test_other_metadata_that_takes_nothing_away_disturbs_no_run(

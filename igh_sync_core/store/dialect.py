@@ -81,7 +81,10 @@ def second_after(value: Any) -> Any:  # noqa: ANN401
 
 
 def parse_instant(text: str) -> datetime:
-    """Read a stored time; a time without a zone is UTC."""
+    """Read a stored time; a time without a zone is UTC, and a year may come without its leading zeros."""
+    if "-" in text[:4]:  # as years before 1000 were once stored
+        year, dash, rest = text.partition("-")
+        text = f"{year:0>4}{dash}{rest}"
     return utc(datetime.fromisoformat(text))
 
 

@@ -64,9 +64,9 @@ def adding(table: Table, names: Sequence[str]) -> Iterator[AddColumn]:
 
 
 def _bytes_of(text: str) -> bytes | None:
-    """An image as bytes; None where the text is something else."""
+    """An image as bytes, from text in lines of any length; None where it is something else."""
     try:
-        return b64decode(text, validate=True)
+        return b64decode("".join(text.split()), validate=True)
     except ValueError:  # binascii.Error is one
         return None
 

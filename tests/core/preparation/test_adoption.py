@@ -129,6 +129,15 @@ def test_images_kept_as_text_become_the_same_bytes(adopted: Callable[..., Copy],
     assert ask(path, text) == [(row_id, base64.b64decode(image)) for row_id, image in before]
 
 
+def test_images_kept_in_lines_become_the_same_bytes(adopted: Callable[..., Copy], path: Path) -> None:
+    copy = adopted("account", "vin_disease")
+    ask(path, f"UPDATE accounts SET entityimage = '{base64.encodebytes(bytes(100)).decode()}' WHERE row_id = 1")
+    report = copy.sync()
+
+    assert not [note for note in report.notes if "no image" in note]
+    assert ask(path, "SELECT entityimage FROM accounts WHERE row_id = 1") == [(bytes(100),)]
+
+
 def test_images_that_are_none_stay_as_they_are_and_are_told(
     adopted: Callable[..., Copy], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from enum import StrEnum
 from igh_sync_core.config.addresses import is_under
 from igh_sync_core.model import Organisation, TableSpec
 from igh_sync_core.store.control import SyncState
-from igh_sync_core.sync.strategy import ADDRESS_CHANGED, OVERLAP, Strategy, why_expired
+from igh_sync_core.sync.strategy import ADDRESS_CHANGED, Strategy, overlapping, why_expired
 from igh_sync_core.webapi.keys import columns_of_keys
 from igh_sync_core.webapi.odata import MAX_CONDITIONS, datetime_literal, entity_url
 
@@ -117,5 +117,5 @@ def untracked_feed(spec: TableSpec, state: SyncState, *, members: int, api_root:
         return Feed(FeedKind.BY_ID)
     if state.strategy != Strategy.RELATED or state.last_timestamp is None:
         return Feed(FeedKind.BY_ID, reason="how far it had come is not known; every record is asked by id")
-    where = f"modifiedon ge {datetime_literal(state.last_timestamp - OVERLAP)}"
+    where = f"modifiedon ge {datetime_literal(overlapping(state.last_timestamp))}"
     return Feed(FeedKind.RECENT, entity_url(api_root, spec.entity_set, select=columns_of_keys(spec), where=where))

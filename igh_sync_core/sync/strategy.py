@@ -197,9 +197,14 @@ def full_read(spec: TableSpec, plan: Plan, state: SyncState, *, api_root: str, r
 
 def increment(spec: TableSpec, *, since: datetime, api_root: str) -> Read:
     """The records modified since *since*, less the overlap; by modifiedon, then key."""
-    where = f"modifiedon ge {datetime_literal(max(since, EARLIEST) - OVERLAP)}"
+    where = f"modifiedon ge {datetime_literal(overlapping(since))}"
     order = ("modifiedon asc", f"{spec.key} asc")
     return Read(ReadKind.INCREMENT, entity_url(api_root, spec.entity_set, where=where, order_by=order))
+
+
+def overlapping(since: datetime) -> datetime:
+    """An overlap before *since*, as far back as filters go."""
+    return max(since, EARLIEST + OVERLAP) - OVERLAP
 
 
 def without_order(url: str) -> str:

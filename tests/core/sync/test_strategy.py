@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.errors import SchemaError
 from igh_sync_core.model import Organisation
+from igh_sync_core.related.feeds import untracked_feed
 from igh_sync_core.sandbox import health_organisation
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.sync import strategy
@@ -91,10 +92,15 @@ def test_changes_by_time_begin_an_overlap_before_the_watermark_in_a_total_order(
     assert "modifiedon%20ge" in strategy.without_order(read.url)
 
 
-def test_a_watermark_before_all_times_is_no_obstacle() -> None:
-    read = next_read(BY_TIME, last_timestamp=datetime(1, 1, 1, tzinfo=UTC), last_sync_time=NOON)
+@pytest.mark.parametrize("watermark", [datetime(1, 1, 1, tzinfo=UTC), datetime(1753, 1, 1, 0, 5, tzinfo=UTC)])
+def test_a_watermark_before_all_times_is_no_obstacle(watermark: datetime) -> None:
+    stored = {"last_timestamp": watermark, "columns_digest": strategy.digest(SPEC)}
+    read = next_read(BY_TIME, last_sync_time=NOON, **stored)
+    state = SyncState(entity_name="samples", strategy=Strategy.RELATED, **stored)
+    feed = untracked_feed(SPEC, state, members=10_000, api_root=ROOT)
 
-    assert "modifiedon%20ge%201752-12-31T23:50:00Z" in read.url
+    for url in (read.url, feed.url):
+        assert "modifiedon%20ge%201753-01-01T00:00:00Z" in url
 
 
 def test_a_snapshot_is_read_whole_every_time() -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
 from sqlalchemy.exc import DataError, DBAPIError
@@ -17,6 +17,13 @@ _LIMITS = "54"
 """Class of SQLSTATEs about limits of the program, such as the 8 kB that a row may take."""
 
 _BYTES = re.compile(r" with byte sequence(?: 0x[0-9a-f]{2})+")
+
+
+def tell(told: Exception, refusal: Exception) -> NoReturn:
+    """Raise what is *told* of a refusal, because of it; *refusal* itself keeps its own cause."""
+    if told is refusal:
+        raise refusal
+    raise told from refusal
 
 
 def named(spec: TableSpec, keys: Sequence[Any], refusal: DataError) -> Exception:

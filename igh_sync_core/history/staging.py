@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Table, select
 from sqlalchemy.exc import DataError, OperationalError
 
 from igh_sync_core.history.batch import Batch
-from igh_sync_core.history.refusals import named, too_big
+from igh_sync_core.history.refusals import named, tell, too_big
 from igh_sync_core.schema.tables import EntityTables
 from igh_sync_core.store.database import Database, Line
 from igh_sync_core.store.driver import attempt
@@ -64,7 +64,7 @@ class Staging:
         try:
             self._database.load(self._line.conn, table, names, rows)
         except DataError as exc:
-            raise named(self._tables.spec, batch.keys, exc) from exc
+            tell(named(self._tables.spec, batch.keys, exc), exc)
 
     def too_big(self, batch: Batch, refusal: OperationalError, stamp: Any) -> Exception:  # noqa: ANN401 - by engine
         """The error to raise for a page that was too much for the database; see ``refusals.too_big``.

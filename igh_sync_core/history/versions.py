@@ -30,6 +30,7 @@ from igh_sync_core.history import checkpoint, closing, current, duplicates, mult
 from igh_sync_core.history.batch import Batch, Values, starts_of
 from igh_sync_core.history.comparison import VOLATILE
 from igh_sync_core.history.current import Current, Met
+from igh_sync_core.history.refusals import tell
 from igh_sync_core.history.rows import row_codec
 from igh_sync_core.history.staging import Condition, Staging, is_listed
 from igh_sync_core.history.widening import make_room
@@ -97,7 +98,7 @@ class History:
             make_room(self.conn, self.tables, batch, exc)
             return self.write_new(batch, now)
         except OperationalError as exc:
-            raise self.staging.too_big(batch, exc, stamp) from exc
+            tell(self.staging.too_big(batch, exc, stamp), exc)
         return Counts(added=len(batch))
 
     def write(self, batch: Batch, now: datetime) -> Counts:
@@ -130,7 +131,7 @@ class History:
             make_room(self.conn, self.tables, met.news, exc)
             return self._apply(met, now)
         except OperationalError as exc:
-            raise self.staging.too_big(met.news, exc, stored_instant(now, self._database.kind)) from exc
+            tell(self.staging.too_big(met.news, exc, stored_instant(now, self._database.kind)), exc)
 
     def _apply(self, met: Met, now: datetime) -> Counts:
         equal = [at for at, one in enumerate(met.current) if one and at not in met.changed]

@@ -1,9 +1,12 @@
-"""What PostgreSQL refuses for its size is a lasting error of its record, which is named."""
+"""What PostgreSQL refuses for its size is a lasting error of its record, which is named; the rest stays as it was."""
 
 from typing import Any
 
 import pytest
+from loads import loading, record
 from shaping import Store, key, spec_of
+from sqlalchemy.exc import DataError as ValueRefused
+from sqlalchemy.exc import DBAPIError, OperationalError
 from targets import config_for
 
 from igh_sync_core.errors import DataError
@@ -39,3 +42,21 @@ def test_a_row_too_big_for_the_database_is_named(store: Store, wide: int, stored
     assert str(refused.value).startswith(told)
     assert not refused.value.retryable
     assert store.rows("SELECT count(*) FROM samples") == [(40 if stored else 0,)]
+
+
+@pytest.mark.parametrize("kind", [OperationalError, ValueRefused])
+@pytest.mark.parametrize("new", [True, False])
+def test_a_refusal_of_no_record_keeps_its_own_cause(
+    database: Database, monkeypatch: pytest.MonkeyPatch, kind: type[DBAPIError], *, new: bool
+) -> None:
+    cause = OSError("no space left on device")
+
+    def refuse(*_given: object) -> None:
+        statement = "COPY"
+        raise kind(statement, None, cause) from cause
+
+    with loading(database) as load:
+        monkeypatch.setattr(Database, "load", refuse)
+        with pytest.raises(kind) as refused:
+            load.write(record(), new=new)
+    assert refused.value.__cause__ is cause

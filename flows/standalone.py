@@ -46,6 +46,8 @@ class StandaloneFlow(Flow[P, R]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Flow's own signature
         """Run the flow; see ``Flow.__call__``.
 
+        Where the environment names a proxy, ``no_proxy`` of this process gets the names of this machine, for good.
+
         Raises:
             ConfigError: What the environment says of proxies or authorities cannot be used; Prefect could not either.
         """

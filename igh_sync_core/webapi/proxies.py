@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from collections.abc import Mapping
 from importlib.util import find_spec
 from urllib.request import getproxies
 
@@ -30,7 +31,7 @@ def check() -> None:
         ConfigError: Names each variable at fault with a remedy, and no address, which may hold a password.
     """
     named = getproxies()
-    if "*" in map(str.strip, named.get("no", "").split(",")):
+    if "*" in _exempt(named):
         return
     faults = [f"{_variable(scheme)} {fault}" for scheme in _SCHEMES if (fault := _fault(named.get(scheme, "")))]
     if not faults and not _is_accepted():  # the addresses are well, so that only the exemptions are left
@@ -44,10 +45,16 @@ def exempt_this_machine() -> None:
     named = getproxies()
     if not any(named.get(scheme) for scheme in _SCHEMES):
         return
-    exempt = named.get("no", "")
-    missing = [host for host in THIS_MACHINE if host not in exempt.split(",")]
+    exempt = _exempt(named)
+    missing = [host for host in THIS_MACHINE if host not in exempt]
     if missing and "*" not in exempt:
-        os.environ["no_proxy"] = ",".join(filter(None, [exempt, *missing]))  # where both are set, it wins over NO_PROXY
+        # Where both are set, it wins over NO_PROXY.
+        os.environ["no_proxy"] = ",".join(filter(None, [named.get("no", ""), *missing]))
+
+
+def _exempt(named: Mapping[str, str]) -> list[str]:
+    """Hosts to which none leads, as the environment has them; ``*`` by itself is all of them, ``*.corp`` is not."""
+    return [host.strip() for host in named.get("no", "").split(",")]
 
 
 def _fault(address: str) -> str:

@@ -93,6 +93,9 @@ def test_a_dataverse_on_this_machine_is_asked_without_a_proxy(
         ({"all_proxy": PROXY, "NO_PROXY": ".corp"}, ".corp,localhost,127.0.0.1,::1"),
         ({"http_proxy": PROXY, "no_proxy": "127.0.0.1,x", "NO_PROXY": "y"}, "127.0.0.1,x,localhost,::1"),
         ({"HTTPS_PROXY": PROXY, "NO_PROXY": "*"}, None),
+        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "x, *"}, None),
+        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "*.corp"}, "*.corp,localhost,127.0.0.1,::1"),
+        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "x, localhost"}, "x, localhost,127.0.0.1,::1"),
     ],
 )
 def test_others_in_the_process_are_told_so_and_what_was_exempt_stays_so(

@@ -82,6 +82,19 @@ def find_misspelt(names: Collection[str], missing: Collection[str]) -> Iterator[
             yield f"{name} is no setting; did you mean {meant}?"
 
 
+def is_of_settings(line: str, names: Collection[str]) -> bool:
+    """Whether a line of a file that anybody may have written speaks of ours, rightly spelt or not.
+
+    Args:
+        line: Its text, in whatever language.
+        names: All settings.
+    """
+    upper = line.upper()
+    likened = re.sub(r"[-.]", "_", upper)
+    families = {name.partition("_")[0] + "_" for name in names}
+    return any(name in likened for name in names) or any(family in upper for family in families)
+
+
 def _api_url(values: Mapping[str, str]) -> Iterator[str]:
     url = values["DATAVERSE_API_URL"]
     if not url:

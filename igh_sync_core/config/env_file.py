@@ -6,8 +6,8 @@ mean what they mean in a program. But ``${...}`` is not expanded, since secrets 
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
@@ -20,16 +20,37 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
+class Line:
+    """One that says nothing: a fault, or of another program's language.
+
+    Attributes:
+        number: Where it is, from 1.
+        text: May hold a secret; not to be shown.
+        name: Of a name without ``=``, as Docker and python-dotenv know it; "" for anything else.
+    """
+
+    number: int
+    text: str = field(repr=False)
+    name: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class EnvFile:
     """What a file says.
 
     Attributes:
         values: Text by name, settings and others; "" for one without.
-        fault: Which lines are not understood, by number and never by content; "" where all are.
+        called: How faults name it.
+        not_understood: Every line that says nothing.
     """
 
     values: dict[str, str]
-    fault: str = ""
+    called: str = ""
+    not_understood: tuple[Line, ...] = ()
+
+    def fault_of(self, lines: Iterable[Line]) -> str:
+        """That some of its lines are not understood, by number and never by content; "" for none."""
+        return _fault(self.called, [one.number for one in lines])
 
 
 def read_env_file(path: Path, *, called: str) -> EnvFile:
@@ -50,16 +71,18 @@ def read_env_file(path: Path, *, called: str) -> EnvFile:
         fault = f"{called}: cannot be read ({why}); it must be a file with NAME=value lines"
         raise ConfigError([fault]) from exc
     values = {one.key: (one.value or "").strip() for one in bindings if one.key}
-    return EnvFile(values, _fault(called, list(_not_understood(bindings))))
+    return EnvFile(values, called, tuple(_not_understood(bindings)))
 
 
-def _not_understood(bindings: list[Binding]) -> Iterator[int]:
+def _not_understood(bindings: list[Binding]) -> Iterator[Line]:
     for one in bindings:
-        is_named = one.key is None or (one.value is not None and _NAME.fullmatch(one.key))
-        if one.error or not is_named:
+        is_name = one.key is not None and _NAME.fullmatch(one.key) is not None
+        is_understood = one.key is None or (is_name and one.value is not None)
+        if one.error or not is_understood:
             text = one.original.string
             # A line is parsed along with the blank ones above it.
-            yield one.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+            number = one.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+            yield Line(number, text, one.key if one.key and is_name else "")
 
 
 def _fault(called: str, lines: list[int]) -> str:

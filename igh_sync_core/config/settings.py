@@ -5,14 +5,14 @@ environment, a ``.env`` in the working directory, the default.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from igh_sync_core.config.addresses import api_root_of, origin_of
-from igh_sync_core.config.checks import find_database_faults, find_faults, find_misspelt
-from igh_sync_core.config.env_file import EnvFile, read_env_file
+from igh_sync_core.config.checks import find_database_faults, find_faults, find_misspelt, is_of_settings
+from igh_sync_core.config.env_file import EnvFile, Line, read_env_file
 from igh_sync_core.errors import ConfigError
 
 
@@ -152,7 +152,7 @@ def load_config(env_file: str | None = None, *, given: Mapping[str, str] | None 
     Args:
         env_file: File of ``NAME=value`` lines that wins over the environment; a blank value there unsets, and where it
             names a database, the environment names none. Without it a ``.env`` in the working directory, if there is
-            one, fills what the environment lacks.
+            one, fills what the environment lacks; lines there that are another program's pass.
         given: Values by field of ``Config``, which win over everything; "" leaves a field unset.
 
     Raises:
@@ -176,14 +176,16 @@ def read_config(env_file: str | None = None, *, given: Mapping[str, str] | None 
     """
     sources, fields = _read_sources(env_file), dict(given or {})
     config = _config_of(sources.values, fields)
-    return config, (*_faults_of(sources, fields, SETTINGS), *validate(config))
+    lines = _lines_gone_wrong(sources, is_enough=_is_enough(config))
+    return config, (*_faults_of(sources, lines, fields, SETTINGS), *validate(config))
 
 
 def read_database(env_file: str | None = None) -> tuple[Config, Faulty]:
     """The same for those who ask the database alone: only its settings are checked, the others may be missing."""
     sources = _read_sources(env_file)
     config = _config_of(sources.values, {})
-    return config, (*_faults_of(sources, {}, _OF_DATABASE), *find_database_faults(_by_name(config)))
+    lines = _lines_gone_wrong(sources, is_enough=True)  # there is a file by default
+    return config, (*_faults_of(sources, lines, {}, _OF_DATABASE), *find_database_faults(_by_name(config)))
 
 
 def _config_of(values: Mapping[str, str], fields: Mapping[str, str]) -> Config:
@@ -207,14 +209,37 @@ class _Sources:
     is_named: bool
 
 
-def _faults_of(sources: _Sources, fields: Mapping[str, str], wanted: Iterable[Setting]) -> Iterator[str]:
+def _is_enough(config: Config) -> bool:
+    """Whether everything is there without which nothing can be read."""
+    return bool(config.api_url and config.client_id and (config.client_secret or config.certificate_file))
+
+
+def _lines_gone_wrong(sources: _Sources, *, is_enough: bool) -> list[Line]:
+    """Lines that are meant for us and say nothing: in a file named by hand all of them.
+
+    A ``.env`` may be another program's, whose language is its own. One of its lines counts if it speaks of a setting,
+    or if one is missing that it may have been meant to be; a name and no more does if it nearly is a setting's.
+    """
+    if sources.is_named:
+        return list(sources.file.not_understood)
+    names = [one.name for one in SETTINGS]
+    return [
+        line
+        for line in sources.file.not_understood
+        if (any(find_misspelt([line.name], names)) if line.name else not is_enough or is_of_settings(line.text, names))
+    ]
+
+
+def _faults_of(
+    sources: _Sources, lines: Sequence[Line], fields: Mapping[str, str], wanted: Iterable[Setting]
+) -> Iterator[str]:
     """Lines that are not understood, and names that nearly are those of settings which nobody gave.
 
     What else file and environment hold is of others. A named file must not say its own wrongly, whoever else does.
     """
     asked = [one.name for one in wanted if one.attribute not in fields]
-    if asked and sources.file.fault:
-        yield sources.file.fault
+    if asked and (fault := sources.file.fault_of(lines)):
+        yield fault
     own = _filled(sources.file.values) if sources.is_named else {}
     found = [*_misspelt(own, asked), *_misspelt(sources.values, asked)]
     yield from dict.fromkeys(found)

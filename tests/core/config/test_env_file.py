@@ -30,7 +30,8 @@ def faults_of(lines: str) -> tuple[str, ...]:
         f"set POSTGRES_CONNECTION_STRING={URL}",
         f"$env:POSTGRES_CONNECTION_STRING = '{URL}'",
         "POSTGRES_CONNECTION_STRING",
-        f"={URL}",
+        "postgres-conection-string",
+        f"Sqlite_Path: {URL}",
     ],
 )
 def test_a_line_that_is_not_understood_is_told_by_its_number(line: str) -> None:
@@ -40,8 +41,39 @@ def test_a_line_that_is_not_understood_is_told_by_its_number(line: str) -> None:
     assert read_database()[1] == (fault,)
 
 
+FOREIGN = (
+    "COMPOSE_PROJECT_NAME",
+    "POSTGRES_PASSWORD",
+    "export PATH",
+    "ConnectionStrings:Default=Server=hidden;Database=x",
+    'QUOTED="hidden',
+    f"={URL}",
+)
+
+
+@pytest.mark.parametrize("line", FOREIGN)
+def test_another_programs_line_is_a_fault_in_a_file_named_by_hand_only(line: str) -> None:
+    assert faults_of(f"SQLITE_DB_PATH=x.db\n{line}\n") == ()
+    assert read_config()[0].sqlite_db_path == "x.db"
+    assert read_database()[1] == ()
+    assert read_config(".env")[1] == (
+        "--env-file .env: line 5 is not understood; write NAME=value, and close every quote that is opened",
+    )
+
+
+def test_another_programs_lines_are_told_where_what_is_missing_may_have_been_meant() -> None:
+    lines = "\n".join(FOREIGN)
+    Path(".env").write_text(f"DATAVERSE_API_URL=https://org.crm.dynamics.com\nDATAVERSE_CLIENT_ID=a\n{lines}\n")
+    faults = read_config()[1]
+
+    assert [fault.split(";")[0] for fault in faults] == [
+        ".env: lines 6, 7, 8 are not understood",
+        "DATAVERSE_CLIENT_SECRET is missing",
+    ]
+
+
 def test_many_such_lines_are_one_fault() -> None:
-    (fault,) = faults_of("".join(f"NAME_{number}: hidden\n" for number in range(12)))
+    (fault,) = faults_of("".join(f"SQLITE_{number}: hidden\n" for number in range(12)))
 
     assert ": lines 4, 5, 6, 7, 8 are not understood (and 7 more); " in fault
 

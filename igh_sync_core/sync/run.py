@@ -72,7 +72,7 @@ class Run:
     @property
     def workbench(self) -> Workbench:
         """Where pages are decoded and written."""
-        return workbench_of(self.database.kind)
+        return workbench_of(self.database)
 
     def open_channel(self, spec: TableSpec) -> Channel:
         """The line of one entity, its pages sized so that several of them fit in memory at once."""

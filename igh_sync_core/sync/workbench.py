@@ -1,7 +1,10 @@
-"""Where pages are decoded and written: a few places for all tables of the process, however many are read at once."""
+"""Where pages are decoded and written: a few places for all tables of a database, however many are read at once."""
 
-from threading import Condition
+from threading import Condition, Lock
 from types import TracebackType
+from weakref import WeakKeyDictionary
+
+from igh_sync_core.store.database import Database
 
 
 class Workbench:
@@ -38,18 +41,22 @@ class Workbench:
         return not self._waiting
 
 
-_WORKBENCHES = {"sqlite": Workbench(1), "postgresql": Workbench(2)}
+_PLACES = {"sqlite": 1, "postgresql": 2}
+
+_of_databases: WeakKeyDictionary[Database, Workbench] = WeakKeyDictionary()
+_guard = Lock()
 
 
-def workbench_of(engine: str) -> Workbench:
-    """The one of all tables of this process that are copied into databases of one kind.
+def workbench_of(database: Database) -> Workbench:
+    """The one of all tables of this process that are copied into one database.
 
     While PostgreSQL takes one page, another is decoded; a third would only wait for Python's lock. SQLite works in this
     process, so that the second would already: a first load is as quick with one place, and holds a page less in memory.
     Nor is a page asked for before it is wanted while others wait for a place: it would wait in memory, too, and there
-    is work enough without it.
+    is work enough without it. A database that keeps its writer waiting holds up none that is copied into another.
 
     Args:
-        engine: ``sqlite`` or ``postgresql``.
+        database: The tasks of a process that copy into one database share it.
     """
-    return _WORKBENCHES[engine]
+    with _guard:
+        return _of_databases.setdefault(database, Workbench(_PLACES[database.kind]))

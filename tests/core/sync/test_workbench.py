@@ -3,13 +3,17 @@
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from msgspec import Raw
 from wires import until
 
+from igh_sync_core.config import Config
 from igh_sync_core.related import tier
-from igh_sync_core.sync.workbench import Workbench
+from igh_sync_core.store.database import Database
+from igh_sync_core.sync.sharing import shared_database
+from igh_sync_core.sync.workbench import Workbench, workbench_of
 from igh_sync_core.webapi.odata import Page
 from igh_sync_core.webapi.paging import Fetched, Trail, read_ahead
 
@@ -33,6 +37,45 @@ def test_it_holds_so_many_and_the_next_waits_for_one_to_leave() -> None:
         assert has_entered.wait(10)
         assert bench.keeps_up()
     thread.join()
+
+
+def settings(**database: str) -> Config:
+    return Config(ROOT, "app", "secret", "", **database)  # type: ignore[arg-type]  # the others are texts, too
+
+
+def has_places(bench: Workbench, places: int) -> bool:
+    """Whether of one thread more than that all but one find a place, and that one waits."""
+    entered, has_ended = threading.Semaphore(0), threading.Event()
+
+    def work() -> None:
+        with bench:
+            entered.release()
+            has_ended.wait(60)
+
+    threads = [threading.Thread(target=work) for _ in range(places + 1)]
+    for thread in threads:
+        thread.start()
+    found = [entered.acquire(timeout=10) for _ in range(places)]
+    is_full = until(lambda: not bench.keeps_up(), seconds=10)
+    has_ended.set()
+    for thread in threads:
+        thread.join()
+    return all(found) and is_full
+
+
+def test_a_database_has_one_of_its_own_that_the_tasks_of_a_process_share(tmp_path: Path) -> None:
+    one, other = settings(sqlite_db_path=str(tmp_path / "a.db")), settings(sqlite_db_path=str(tmp_path / "b.db"))
+    with shared_database(one) as first, shared_database(one) as again, shared_database(other) as second:
+        assert workbench_of(first) is workbench_of(again)
+        assert workbench_of(first) is not workbench_of(second)
+        with workbench_of(first):
+            assert has_places(workbench_of(second), 1), "one that is waited for holds up no other"
+
+
+def test_postgresql_takes_a_page_while_another_is_decoded() -> None:
+    database = Database(settings(postgres_connection_string="postgresql://u:p@h/d"))
+
+    assert has_places(workbench_of(database), 2)
 
 
 class Pages:

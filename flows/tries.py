@@ -38,11 +38,13 @@ def tried(run_id: str, work: Callable[[], list[EntityReport]]) -> list[EntityRep
     """
     before = _before(run_id)
     try:
-        reports = [one.after(before[one.entity]) if before else one for one in work()]
+        # The entities file may have gained a table meanwhile.
+        reports = [one.after(before[one.entity]) if one.entity in before else one for one in work()]
     except SyncError as exc:
         if not (before and exc.retryable):
             raise
-        reports = [ended_by(exc, one) for one in before.values()]
+        # Only what was to be tried again has failed once more, and for this reason.
+        reports = [ended_by(exc, one) if one.retryable else one for one in before.values()]
     before.update({one.entity: one for one in reports})
     return reports
 

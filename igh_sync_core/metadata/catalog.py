@@ -20,8 +20,6 @@ from igh_sync_core.webapi.odata import entity_url, parse_page, prefer
 TOKEN_DAYS = 7
 """Days deletions are kept where the organisation does not say: the shortest default that Microsoft documents."""
 LANGUAGE = 1033
-COLUMNS = "columns"
-"""The area of metadata that option sets belong to."""
 _ORGANISATION = "organisation"
 _ENTITY, _FAULT = "entity:", "fault:"
 
@@ -33,7 +31,8 @@ class Entry(Struct, frozen=True):
         spec: Its table; None where it cannot be synced.
         fault: Why not: "" where metadata does not know it at all.
         has_options: Whether its option sets could be read; its choices come from annotations otherwise.
-        refused: Areas of metadata that the application had no right to read, see ``discovery``.
+        refused: Addresses of metadata that the application had no right to read when this was learnt, one of each area;
+            areas without an address if an earlier program learnt it. See ``discovery``.
     """
 
     spec: TableSpec | None
@@ -57,12 +56,8 @@ class Catalog(Struct, frozen=True):
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """Areas that the application had no right to read when any of this was learnt, or that no table gave."""
-        areas = {area for entry in self.entries.values() for area in entry.refused}
-        synced = [entry for entry in self.entries.values() if entry.spec]
-        if synced and not any(entry.has_options for entry in synced):
-            areas.add(COLUMNS)
-        return tuple(sorted(areas))
+        """Addresses that the application had no right to read when any of this was learnt, one of each area."""
+        return tuple(sorted({address for entry in self.entries.values() for address in entry.refused}))
 
 
 class _OrganisationRow(Struct):

@@ -4,11 +4,12 @@ Several requests are under way at once. Where definitions may not be read, the d
 of a few records stand in, and a note says so.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from http import HTTPStatus
+from threading import Lock
 from typing import Self, TypeVar
 
 from msgspec import Raw, structs
@@ -16,7 +17,7 @@ from msgspec import Raw, structs
 from igh_sync_core import metadata
 from igh_sync_core.errors import RequestRejected, SchemaError
 from igh_sync_core.metadata import Attributes, Csdl, Definition, ManyToMany, OptionSet, annotations
-from igh_sync_core.metadata.catalog import COLUMNS, Catalog, Entry
+from igh_sync_core.metadata.catalog import Catalog, Entry
 from igh_sync_core.model import Kind, LogicalName, OptionKind, TableSpec
 from igh_sync_core.webapi.client import Client
 from igh_sync_core.webapi.odata import entity_url, parse_page, prefer, string_literal
@@ -24,6 +25,8 @@ from igh_sync_core.webapi.odata import entity_url, parse_page, prefer, string_li
 SAMPLE_ROWS = 500
 """Records looked at to find the choices of a table whose definitions may not be read."""
 
+_COLUMNS = "columns"
+"""The area of what each table is asked for by itself: option sets, targets of lookups, lengths of texts."""
 _PARALLEL = 8
 _HOLDS = {
     OptionKind.PICKLIST: Kind.INT32,
@@ -67,42 +70,56 @@ def fetch(
         # In copies of the caller's context, so that log records belong to the caller's run.
         reading = [pool.submit(copy_context().run, reader.read, name) for name in names]
         learnt = [one.result() for one in reading]
+    refused = tuple(sorted(_to_be_asked_again(reader, {name: entry for name, entry, _sets in learnt})))
     found = Catalog(
-        {name: structs.replace(entry, refused=reader.refused) for name, entry, _sets in learnt},
+        {name: structs.replace(entry, refused=refused) for name, entry, _sets in learnt},
         tuple(option for _name, _entry, sets in learnt for one in sets for option in one.options),
         tuple(dict.fromkeys(reader.notes)),
     )
     return found, reader.requests
 
 
-def is_readable(client: Client, area: str, name: LogicalName) -> bool:
-    """Whether one area of metadata may be read, by one small request.
+def is_readable(client: Client, address: str) -> bool:
+    """Whether what was refused may be read now, by one request, and a small one.
 
     Args:
         client: Is asked.
-        area: One of ``Catalog.refused``.
-        name: Any entity.
+        address: One of ``Catalog.refused``.
     """
+    if "?" not in address:
+        return True  # what an earlier program kept is the name of an area, and tells not what of it was refused
     try:
-        client.channel("metadata").get(_small_part(client.config.api_root, area, name))
+        client.channel("metadata").get(f"{client.config.api_root}{address}")
     except RequestRejected:
         return False
     return True
 
 
-def _small_part(root: str, area: str, name: LogicalName) -> str:
-    """Address in an area, of a kind with those it is read from: a right may cover one kind and not the other."""
-    if area == COLUMNS:
-        return root + metadata.options_url(name, OptionKind.STATE)
-    path, column = _LISTS[area]
-    return entity_url(root, path.partition("?")[0], select=(column,), where=f"{column} eq {string_literal(name)}")
+def _to_be_asked_again(reader: "_Reader", entries: Mapping[LogicalName, Entry]) -> Iterator[str]:
+    """One address of each area that was refused, always the same one, and of option sets before anything else.
+
+    It is what was refused itself: a right may cover one kind of metadata, or one table, and not the others.
+    """
+    for area, (path, column) in _LISTS.items():
+        if reader.refused[area] and entries:
+            where = f"{column} eq {string_literal(min(entries))}"
+            yield entity_url("", path.partition("?")[0], select=(column,), where=where)
+    columns = list(reader.refused[_COLUMNS])
+    if not any(entry.has_options for entry in entries.values()):
+        columns += reader.rejected
+    if columns:
+        yield min(columns, key=lambda address: ("$expand" not in address, address))
 
 
 class _Reader:
     """Asks for the metadata of one entity after the other; shared by threads, its requests have threads of their own.
 
+    What one table is refused is asked for others all the same, so that what is learnt depends on no order of replies.
+
     Attributes:
         notes: What could not be read and what is done without it.
+        refused: Addresses that the application has no right to read, by area.
+        rejected: Those of columns that the server had another reason not to give.
     """
 
     def __init__(self, client: Client, *, with_lengths: bool, hints: Hints) -> None:
@@ -110,9 +127,11 @@ class _Reader:
         self._root = client.config.api_root
         self._with_lengths = with_lengths
         self._hints = hints
+        self._guard = Lock()
         self._pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="metadata")
-        self._refused: set[str] = set()
         self.notes: list[str] = []
+        self.refused: dict[str, list[str]] = {area: [] for area in _INSTEAD}
+        self.rejected: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -124,11 +143,6 @@ class _Reader:
     def requests(self) -> int:
         """Requests sent so far."""
         return self._channel.requests
-
-    @property
-    def refused(self) -> tuple[str, ...]:
-        """Areas that the application has no right to read."""
-        return tuple(sorted(self._refused))
 
     def start(self) -> None:
         """Read what concerns all tables."""
@@ -178,7 +192,7 @@ class _Reader:
         kinds = {column.kind for column in spec.columns if column.name not in annotations.PLUMBING}
         return [
             self._ask(
-                "columns",
+                _COLUMNS,
                 metadata.options_url(spec.logical_name, kind),
                 partial(metadata.parse_options, entity=spec.logical_name, kind=kind),
             )
@@ -189,28 +203,36 @@ class _Reader:
     def _ask_targets(self, spec: TableSpec) -> "Future[dict[str, tuple[LogicalName, ...]] | None] | None":
         if all(lookup.targets for lookup in spec.lookups):
             return None
-        return self._ask("columns", metadata.lookup_targets_url(spec.logical_name), metadata.parse_lookup_targets)
+        return self._ask(_COLUMNS, metadata.lookup_targets_url(spec.logical_name), metadata.parse_lookup_targets)
 
     def _ask_lengths(self, name: LogicalName) -> list["Future[dict[str, int] | None]"]:
         urls = (metadata.string_lengths_url(name), metadata.memo_lengths_url(name))
-        return [self._ask("columns", url, metadata.parse_lengths) for url in urls]
+        return [self._ask(_COLUMNS, url, metadata.parse_lengths) for url in urls]
 
     def _ask(self, area: str, path: str, parse: Callable[[bytes], T]) -> "Future[T | None]":
         return self._pool.submit(copy_context().run, self._answer, area, path, parse)
 
     def _answer(self, area: str, path: str, parse: Callable[[bytes], T]) -> T | None:
         """One definition request; None, and a note, where definitions may not be read."""
-        if area in self._refused:
-            return None
         try:
             return parse(bytes(self._channel.get(f"{self._root}{path}").body))
         except RequestRejected as exc:
             if exc.status is None or exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise  # the server failed; it did not refuse, and the answer is not to be remembered
-            if exc.status == HTTPStatus.FORBIDDEN:
-                self._refused.add(area)
-            self.notes.append(f"metadata of {area} may not be read ({exc}); {_INSTEAD[area]}")
+            self._note_refusal(area, path, exc)
             return None
+
+    def _note_refusal(self, area: str, path: str, exc: RequestRejected) -> None:
+        """Remember it; of an area without rights one note is enough, though each refusal may bear an id of its own."""
+        is_told = False
+        if exc.status == HTTPStatus.FORBIDDEN:
+            with self._guard:
+                is_told = bool(self.refused[area])
+                self.refused[area].append(path)
+        elif area == _COLUMNS:
+            self.rejected.append(path)
+        if not is_told:
+            self.notes.append(f"metadata of {area} may not be read ({exc}); {_INSTEAD[area]}")
 
     def _without_definitions(self, spec: TableSpec, known: Sequence[OptionSet]) -> list[OptionSet]:
         """The choices of a table as its records show them, beside those that could be read after all."""
@@ -238,5 +260,5 @@ _LISTS = {
 _INSTEAD = {
     "definitions": "keys come from $metadata, and change tracking counts as off",
     "relationships": "the lookups of N:N tables keep each row's own target",
-    "columns": "choices are found by the annotations of records and the hint file, labels come from the records",
+    _COLUMNS: "choices are found by the annotations of records and the hint file, labels come from the records",
 }

@@ -125,8 +125,7 @@ def _learn(run: Run, entities: Sequence[EntityConfig], hints: Hints) -> tuple[Ca
 
 def _may_read_more(client: Client, known: Catalog) -> bool:
     """Whether what was refused before is readable now, by one request each: rights do not move the metadata version."""
-    some = next(iter(known.entries))
-    return any(discovery.is_readable(client, area, some) for area in known.refused)
+    return any(discovery.is_readable(client, address) for address in known.refused)
 
 
 def _specs(known: Catalog) -> list[TableSpec]:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -305,10 +305,12 @@ def test_a_server_that_hides_its_organisation_is_asked_who_we_are(organisation: 
 def test_the_probe_tells_whether_definitions_may_be_read(organisation: Organisation) -> None:
     sandbox = Sandbox(organisation)
     config = Copy(organisation, {"sqlite_db_path": "x.db"}, []).config
-    answers: list[bool] = []
-    connects: list[Callable[[Config], Client]] = [Guard(sandbox, refused=one).connect for one in ((), DEFINITIONS)]
-    for connect in connects:
-        with connect(config) as client:
-            answers += [discovery.is_readable(client, area, LogicalName("vin_disease")) for area in AREAS]
+    names = [LogicalName("vin_disease")]
+    with Guard(sandbox, refused=DEFINITIONS).connect(config) as client:
+        refused = discovery.fetch(client, names, with_lengths=False)[0].refused
+        answers = [discovery.is_readable(client, address) for address in refused]
+    with Guard(sandbox).connect(config) as client:
+        answers += [discovery.is_readable(client, address) for address in (*refused, "columns")]
 
-    assert answers == [True] * 3 + [False] * 3
+    assert answers == [False] * 3 + [True] * 4
+    assert all("vin_disease" in address for address in refused), "nothing is asked for that is long"

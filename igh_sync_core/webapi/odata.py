@@ -73,6 +73,7 @@ _MARK = b"\xef\xbb\xbf"
 _PAGE_DECODER = Decoder(Page)
 _ANY = Decoder()
 _TEXT = Decoder(Raw)
+_OBJECT = json.JSONDecoder()
 _TRUNCATED = "Input data was truncated"  # as msgspec says it
 
 
@@ -111,10 +112,19 @@ def refuse_cut(body: bytes | bytearray) -> None:
 
 def _refuse_cut(body: bytes | bytearray, exc: Exception) -> None:
     text = body.removeprefix(_MARK).strip()
-    is_object_without_end = text.startswith(b"{") and not text.endswith(b"}")
+    is_object_without_end = text.startswith(b"{") and not text.endswith(b"}") and not _begins_whole(text)
     if is_object_without_end or str(exc) == _TRUNCATED:
         message = f"the reply ends before its time, after {len(body)} bytes"
         raise SourceUnavailable(message) from exc
+
+
+def _begins_whole(text: bytes | bytearray) -> bool:
+    """Whether an object is whole, and what follows it is too much: asked again, that would come again."""
+    try:
+        _OBJECT.raw_decode(text.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _unmarked(body: bytes | bytearray) -> bytes | bytearray | memoryview:

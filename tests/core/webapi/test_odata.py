@@ -18,6 +18,7 @@ from igh_sync_core.webapi.odata import (
     in_filter,
     parse_page,
     prefer,
+    refuse_cut,
     string_literal,
 )
 
@@ -39,14 +40,21 @@ class TestPage:
 
     @pytest.mark.parametrize(
         "body",
-        [b"<html>", b"[]", b"{}", b'{"value":null}', b'{"value":{}}', b'{"value":[]}}'],
+        [
+            *(b"<html>", b"[]", b"{}", b'{"value":null}', b'{"value":{}}', b'{"value":[]}}', b'{"value":[],}'),
+            *(b'{"value":[]}</html>', b'\xef\xbb\xbf{"value":[]}\0', b'{"value":[{"a":"\xff"}]} x'),
+        ],
     )
     def test_anything_else_is_a_violation(self, body: bytes) -> None:
+        refuse_cut(body)  # not cut, whatever else is wrong: it would not come whole another time
+
         with pytest.raises(ProtocolViolation, match="no page of records"):
             parse_page(body)
 
     @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-    @pytest.mark.parametrize("body", [b"", b" \n", b'{"value":[', b'{"value":["\xff"', b'{"value":[{"a":{}}'])
+    @pytest.mark.parametrize(
+        "body", [b"", b" \n", b'{"value":[{"a":1}<html>', b'{"value":[', b'{"value":["\xff"', b'{"value":[{"a":{}}']
+    )
     def test_one_that_ends_before_its_time_may_come_whole_another_time(self, mark: bytes, body: bytes) -> None:
         with pytest.raises(SourceUnavailable, match="ends before its time"):
             parse_page(mark + body)

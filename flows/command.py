@@ -95,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sandbox", action="store_true", help="run twice against a Dataverse made for it")
     rows = common.count(MOST_ROWS, least=LEAST_ROWS)
     parser.add_argument("--rows", type=rows, metavar="N", help=f"records of that Dataverse ({DEMONSTRATION_ROWS})")
-    parser.add_argument("--save-blocks", metavar="NAME", help="only save the settings as blocks of this name")
+    parser.add_argument(
+        "--save-blocks", type=_name, metavar="NAME", help="only save the settings as blocks of this name"
+    )
     parser.add_argument(
         "--credentials", type=_name, metavar="BLOCK", help="Dataverse Credentials block; else DATAVERSE_* settings"
     )

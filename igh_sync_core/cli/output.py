@@ -47,7 +47,7 @@ def _lost(error: OSError) -> ConfigError:
 
 
 def must_be_open() -> None:
-    """Standard output, for what a command is asked to print there.
+    """See that there is a standard output, before a command does what it is asked to print there.
 
     Raises:
         ConfigError: Whoever started the command has closed it.

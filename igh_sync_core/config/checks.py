@@ -52,12 +52,12 @@ def find_database_faults(values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _control_characters(values: Mapping[str, str]) -> Iterator[str]:
-    r"""A Windows path in double quotes, such as "C:\new\table.db", or a quote that was closed lines later."""
+    r"""In a file, a Windows path in double quotes ("C:\new\table.db") or a quote closed lines later; else as pasted."""
     for name, text in values.items():
         if not _is_one_line(text):
             yield (
-                f"{name} holds a line break, a tab or another such sign; in double quotes a backslash makes them, "
-                "so write the value without quotes, and close every quote that is opened"
+                f"{name} holds a line break, a tab or another such sign; take it out. In a file of settings, a "
+                "backslash in double quotes makes one: write the value without quotes, and close every quote you open"
             )
 
 

@@ -42,7 +42,8 @@ _LOGIN_REMEDIES = {
 }
 _REFUSED_TOKEN = "check client id, secret and scope, and that the application user is enabled"  # noqa: S105 - a remedy
 _REMEDIES = {
-    "0x80040220": "give the application user's role organization-level read on this table",
+    "0x80040220": "give the application user's role organization-level read on this table; for prvReadEntity, "
+    "prvReadAttribute, prvReadRelationship or prvReadOptionSet on that part of the customizations, which is no table",
 }
 
 _TAGS = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)

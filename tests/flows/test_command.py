@@ -50,7 +50,7 @@ def refused(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
         (["--sandbox", "--save-blocks", "x"], "--save-blocks: without meaning beside --sandbox; "),
         (["--save-blocks", "x", "--entities-file", "y"], "--entities-file: without meaning beside --save-blocks; "),
         (["--entities-file", ""], "argument --entities-file: is empty; leave it out, or name one"),
-        (["--save-blocks", ""], "--save-blocks: '' is no name for a block"),
+        (["--save-blocks", ""], "argument --save-blocks: is empty; leave it out, or name one"),
     ],
 )
 def test_wrong_arguments_are_one_line(

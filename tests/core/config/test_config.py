@@ -23,6 +23,19 @@ def faults_of(**changes: object) -> tuple[str, ...]:
     return validate(Config(**given | {"sqlite_db_path": "x.db"} | changes))  # type: ignore[arg-type]
 
 
+def test_what_is_said_of_a_sign_that_no_setting_holds_is_right_of_any_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_environment(monkeypatch, **ENOUGH | {"DATAVERSE_CLIENT_ID": "app\t1"})
+    with pytest.raises(ConfigError) as caught:
+        load_config()
+    [fault] = caught.value.faults
+
+    told, where = fault.split(". ")
+    assert told == "DATAVERSE_CLIENT_ID holds a line break, a tab or another such sign; take it out"
+    assert where.startswith("In a file of settings, a backslash in double quotes ")
+
+
 class TestPrecedence:
     def test_environment_alone_is_enough_and_defaults_fill_the_rest(self, monkeypatch: pytest.MonkeyPatch) -> None:
         set_environment(monkeypatch, **ENOUGH)

@@ -97,6 +97,16 @@ class TestDecipher:
 
         assert "403 0x80072560: The user is not a member of the organization.; add an application user" in str(error)
 
+    @pytest.mark.parametrize("privilege", ["prvReadEntity", "prvReadOptionSet"])
+    def test_a_right_to_definitions_is_not_taken_for_one_to_a_table(self, privilege: str) -> None:
+        error = verdict(403, fault("0x80040220", f"SecLib::CheckPrivilege failed. PrivilegeName: {privilege}"))
+        remedy = str(error).partition("; ")[2]
+
+        assert isinstance(error, RequestRejected)
+        assert "organization-level read on this table" in remedy
+        assert privilege in remedy
+        assert "customizations" in remedy
+
     @pytest.mark.parametrize(
         ("headers", "seconds"),
         [

@@ -90,8 +90,8 @@ def is_of_settings(line: str, names: Collection[str]) -> bool:
         names: All settings.
     """
     upper = line.upper()
-    likened = re.sub(r"[-.]", "_", upper)
-    families = {name.partition("_")[0] + "_" for name in names}
+    likened = re.sub("[-. ]", "_", upper)
+    families = {name.partition("_")[0] for name in names}  # of which one begins the addresses of databases, too
     return any(name in likened for name in names) or any(family in upper for family in families)
 
 

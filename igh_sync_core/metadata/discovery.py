@@ -104,17 +104,16 @@ def _to_be_asked_again(reader: "_Reader", entries: Mapping[LogicalName, Entry]) 
         if reader.refused[area] and entries:
             where = f"{column} eq {string_literal(min(entries))}"
             yield entity_url("", path.partition("?")[0], select=(column,), where=where)
-    columns = list(reader.refused[_COLUMNS])
-    if not any(entry.has_options for entry in entries.values()):
-        columns += reader.rejected
-    if columns:
+    has_options = any(entry.has_options for entry in entries.values())
+    if columns := reader.refused[_COLUMNS] or ([] if has_options else reader.rejected):
         yield min(columns, key=lambda address: ("$expand" not in address, address))
 
 
 class _Reader:
     """Asks for the metadata of one entity after the other; shared by threads, its requests have threads of their own.
 
-    What one table is refused is asked for others all the same, so that what is learnt depends on no order of replies.
+    What one table is refused is asked for others all the same, so that what is learnt depends on no order of replies;
+    but not by an application that may not even read the list of tables.
 
     Attributes:
         notes: What could not be read and what is done without it.
@@ -214,6 +213,8 @@ class _Reader:
 
     def _answer(self, area: str, path: str, parse: Callable[[bytes], T]) -> T | None:
         """One definition request; None, and a note, where definitions may not be read."""
+        if self._is_in_vain(area, path):
+            return None
         try:
             return parse(bytes(self._channel.get(f"{self._root}{path}").body))
         except RequestRejected as exc:
@@ -221,6 +222,12 @@ class _Reader:
                 raise  # the server failed; it did not refuse, and the answer is not to be remembered
             self._note_refusal(area, path, exc)
             return None
+
+    def _is_in_vain(self, area: str, path: str) -> bool:
+        """Whether no definitions may be read at all, and of this kind another table's was refused already."""
+        with self._guard:
+            refused = [_kind_of(other) for other in self.refused[area]]
+        return bool(self.refused["definitions"]) and _kind_of(path) in refused
 
     def _note_refusal(self, area: str, path: str, exc: RequestRejected) -> None:
         """Remember it; of an area without rights one note is enough, though each refusal may bear an id of its own."""
@@ -249,6 +256,11 @@ class _Reader:
         except RequestRejected:
             return ()
         return parse_page(reply.body).value
+
+
+def _kind_of(path: str) -> str:
+    """The last part of an address without its query, such as the class of attributes that is asked for."""
+    return path.partition("?")[0].rpartition("/")[2]
 
 
 _LISTS = {

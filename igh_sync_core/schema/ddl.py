@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Update, bindparam, inspect, select, update
+from sqlalchemy import Connection, Update, bindparam, inspect, null, select, update
 from sqlalchemy.exc import DBAPIError
 
 from igh_sync_core.model import LogicalName, TableSpec
@@ -149,4 +149,5 @@ def _remember(conn: Connection, work: Work) -> None:
 @Prepared
 def _start_anew(_: None) -> Update:
     nothing = {"columns_digest": None, "fresh_columns": "", "records_count": 0, "scanned_row_id": 0}
-    return update(_STATE).where(_STATE.c.entity_name == bindparam("of")).values(nothing)
+    # Nor has it rows that a smaller role might no longer see, see ``sync.fallbacks.is_narrowed``; a link stays good.
+    return update(_STATE).where(_STATE.c.entity_name == bindparam("of")).values(delta_link_time=null(), **nothing)

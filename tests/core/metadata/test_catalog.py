@@ -40,15 +40,17 @@ def organisation() -> Organisation:
 class Guard:
     """Stands before a sandbox: refuses definitions, and counts how many requests are under way at once."""
 
-    def __init__(self, sandbox: Sandbox, *, refused: Sequence[str] = (), meet: int = 1) -> None:
-        self.sandbox, self.refused = sandbox, refused
+    def __init__(self, sandbox: Sandbox, *, refused: Sequence[str] = (), status: int = 403, meet: int = 1) -> None:
+        self.sandbox, self.refused, self.status = sandbox, refused, status
         self.meeting = threading.Barrier(meet)
         self.has_met = meet == 1
+        self.refusals = 0
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path.rpartition("/api/data/v9.2/")[2]
         if path.startswith(tuple(self.refused) or "\0"):
-            return httpx.Response(403, json=REFUSAL)
+            self.refusals += 1
+            return httpx.Response(self.status, json=REFUSAL)
         if not self.has_met and "AttributeMetadata" in path:
             self.meeting.wait(timeout=10)
             self.has_met = True
@@ -230,6 +232,34 @@ def test_a_refused_right_is_asked_for_once(copy: Copy) -> None:
 
     documents = [entry for entry in copy.sandbox.log[before:] if entry.path.endswith("$metadata")]
     assert (report.success, documents) == (True, [])
+
+
+def test_without_any_right_each_kind_is_asked_for_a_few_tables_only(organisation: Organisation) -> None:
+    config = Copy(organisation, {"sqlite_db_path": "x.db"}, []).config
+    names = [LogicalName(name) for name, table in organisation.tables.items() if table.entity_set]
+    guard = Guard(Sandbox(organisation), refused=DEFINITIONS)
+    with guard.connect(config) as client:
+        discovery.fetch(client, names, with_lengths=True)
+
+    assert guard.refusals < 2 * len(names), "some are under way by the time the first one is refused"
+
+
+def test_one_tables_options_that_are_missing_hide_no_right_given_later(organisation: Organisation) -> None:
+    config = Copy(organisation, {"sqlite_db_path": "x.db"}, []).config
+    names = [LogicalName("vin_candidate"), LogicalName("vin_product")]
+    first, second = (f"EntityDefinitions(LogicalName='{name}')/" for name in names)
+    missing = Guard(Sandbox(organisation), refused=[first], status=404)
+    forbidden = Guard(missing.sandbox, refused=[second])
+    transport = httpx.MockTransport(lambda request: _first_refusal(request, missing, forbidden))
+    with Client(config, transport=transport, pace=IMPATIENT) as client:
+        known = discovery.fetch(client, names, with_lengths=False)[0]
+
+    assert [address.startswith(second) for address in known.refused] == [True]
+
+
+def _first_refusal(request: httpx.Request, first: Guard, second: Guard) -> httpx.Response:
+    answer = first(request)
+    return answer if answer.status_code >= httpx.codes.BAD_REQUEST else second(request)
 
 
 def test_rights_given_later_are_used_and_make_no_versions(copy: Copy) -> None:

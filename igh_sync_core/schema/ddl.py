@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Update, bindparam, inspect, null, select, update
+from sqlalchemy import Connection, Update, bindparam, func, inspect, null, select, update
 from sqlalchemy.exc import DBAPIError
 
 from igh_sync_core.model import LogicalName, TableSpec
@@ -150,4 +150,5 @@ def _remember(conn: Connection, work: Work) -> None:
 def _start_anew(_: None) -> Update:
     nothing = {"columns_digest": None, "fresh_columns": "", "records_count": 0, "scanned_row_id": 0}
     # Nor has it rows that a smaller role might no longer see, see ``sync.fallbacks.is_narrowed``; a link stays good.
-    return update(_STATE).where(_STATE.c.entity_name == bindparam("of")).values(delta_link_time=null(), **nothing)
+    untracked = {"delta_link_time": null(), "strategy": func.nullif(_STATE.c.strategy, "delta")}
+    return update(_STATE).where(_STATE.c.entity_name == bindparam("of")).values(nothing | untracked)

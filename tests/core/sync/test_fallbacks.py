@@ -3,6 +3,7 @@
 import httpx
 import pytest
 from copies import Copy, entities
+from sqlalchemy import text
 
 from igh_sync_core.sandbox import health_organisation
 from igh_sync_core.sandbox.http.service import sent_address
@@ -195,6 +196,16 @@ def test_a_role_narrowed_after_a_link_was_missing_closes_nothing(copy: Copy, ent
 
 def test_a_table_that_never_was_tracked_is_read_without_tracking_where_the_role_is_narrow(copy: Copy) -> None:
     hidden = narrow(copy)
+
+    assert "change tracking was refused" in copy.sync_one().reason
+    assert current(copy) == set(copy.organisation.keys(TRACKED)) - {hidden}
+
+
+def test_a_table_made_anew_has_nothing_to_lose_where_the_role_is_narrow(copy: Copy) -> None:
+    copy.sync_one()
+    hidden = narrow(copy)
+    with copy.database.writing() as conn:
+        conn.execute(text(f"ALTER TABLE {TABLE} RENAME TO {TABLE}_before"))
 
     assert "change tracking was refused" in copy.sync_one().reason
     assert current(copy) == set(copy.organisation.keys(TRACKED)) - {hidden}

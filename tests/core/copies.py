@@ -8,13 +8,14 @@ from urllib.parse import unquote
 from uuid import UUID
 
 import httpx
+from shaping import NOON
 from sqlalchemy import MetaData, Table, select, text
 
 from igh_sync_core import workflow
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig, load_entity_configs
 from igh_sync_core.report import EntityReport, RunReport
-from igh_sync_core.sandbox import Organisation, Sandbox, Server
+from igh_sync_core.sandbox import Organisation, Sandbox, Server, health_organisation
 from igh_sync_core.sandbox.http.service import CLIENT_ID, CLIENT_SECRET, sent_address
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.database import Database
@@ -30,6 +31,13 @@ def entities(*names: str) -> list[EntityConfig]:
     """The package's own entities, by logical name, in the order asked."""
     known = {entity.name: entity for entity in load_entity_configs()}
     return [known[name] for name in names]
+
+
+def at_noon(rows: int) -> Organisation:
+    """The health organisation, whose clock stands still."""
+    made = health_organisation(rows)
+    made.clock.set(NOON)
+    return made
 
 
 def config_of(server: Server, path: Path) -> Config:

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import Raw
+from shaping import NOON
 from sqlalchemy import Connection, select
 
 from igh_sync_core.history.rows import RowCodec
@@ -32,7 +33,6 @@ SPEC = TableSpec(
     ),
 )
 A, B = "aaaaaaaa-0000-0000-0000-000000000001", "bbbbbbbb-0000-0000-0000-000000000002"
-NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
 
 
 def at(minutes: float) -> datetime:

@@ -16,10 +16,12 @@ WAYS: dict[str, Callable[[str], None]] = {"a table": lambda text: Screen().print
 def test_whoever_has_heard_enough_ends_no_command(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     os.close(read)
-    with open(write, "w", encoding="utf-8") as closed:  # noqa: PTH123 - no path
+    with open(write, "w", encoding="utf-8") as closed, open(os.devnull, "wb") as null:  # noqa: PTH123 - no path
         monkeypatch.setattr(sys, "stdout", closed)
         for _ in range(2):
             WAYS[way]("x " * 50_000)
+
+        assert os.path.sameopenfile(closed.fileno(), null.fileno()), "what comes later goes there, and fails no more"
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -4,11 +4,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from copies import Copy, entities
+from copies import Copy, at_noon, entities
 from shaping import MULTI, NOON, Store, key, spec_of, text_column
 
 from igh_sync_core.model import Column, Kind, TableSpec
-from igh_sync_core.sandbox import health_organisation
 from igh_sync_core.store.database import Database
 
 TAGS = Column("tags", Kind.STRING, option=MULTI)
@@ -93,8 +92,7 @@ def moment(store: Store) -> str:
 
 
 def test_in_whole_runs_every_version_has_its_own_choices(database_settings: dict[str, str]) -> None:
-    organisation = health_organisation(150)
-    organisation.clock.set(NOON)
+    organisation = at_noon(150)
     copy = Copy(organisation, database_settings, entities("vin_candidate"))
     changed, deleted, picked = organisation.keys("vin_candidate")[:3]
     for one in (changed, deleted, picked):

@@ -1,19 +1,19 @@
 """Two laws beside the model: pages may come in any order, and the database itself keeps one open row per key."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loads import Loader, loading, record
+from shaping import NOON
 from sqlalchemy import delete, insert
 from sqlalchemy.exc import IntegrityError
 
 from igh_sync_core.store.database import Database
 
-NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
 KEYS = [f"{letter * 8}-0000-0000-0000-00000000000{number}" for number, letter in enumerate("abcd")]
 
 

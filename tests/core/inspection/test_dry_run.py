@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from copies import Copy, entities
-from shaping import NOON, wire_of
+from copies import Copy, at_noon, entities
+from shaping import wire_of
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 
@@ -31,9 +31,7 @@ TRACKED, UNTRACKED, WHOLE = "vin_disease", "vin_rdpriority", "vin_clinicalusesta
 
 @pytest.fixture
 def organisation() -> Organisation:
-    made = health_organisation(2_000)
-    made.clock.set(NOON)
-    return made
+    return at_noon(2_000)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from copies import Copy
 from loads import create_tables
 from msgspec import Raw
+from shaping import NOON
 from sqlalchemy import event
 
 from igh_sync_core.config.entities import load_entity_configs
@@ -27,7 +27,6 @@ from igh_sync_core.sandbox import health_organisation
 from igh_sync_core.schema.tables import entity_tables
 from igh_sync_core.store.database import Database
 
-NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
 TYPE = "@Microsoft.Dynamics.CRM.lookuplogicalname"
 
 

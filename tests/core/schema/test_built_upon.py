@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-from copies import Copy, entities
+from copies import Copy, at_noon, entities
 from psycopg import sql
-from shaping import FRENCH, MULTI, NOON, Store, key, spec_of, text_column
+from shaping import FRENCH, MULTI, Store, key, spec_of, text_column
 from targets import config_for
 
 from igh_sync_core.errors import DataError
 from igh_sync_core.model import Column, Kind
-from igh_sync_core.sandbox import Organisation, health_organisation
 from igh_sync_core.schema import obstacles
 from igh_sync_core.store.database import Database
 
@@ -211,7 +210,7 @@ def test_a_run_beside_a_reader_sets_one_table_aside_and_the_next_one_catches_up(
     postgres_url: str, reader: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(obstacles, "PATIENCE", "200ms")
-    organisation = _organisation()
+    organisation = at_noon(300)
     copy = Copy(organisation, {"postgres_connection_string": postgres_url}, entities("vin_disease", "vin_product"))
     copy.sync()
     reader.execute("SELECT 1 FROM vin_diseases_current")
@@ -230,7 +229,7 @@ def test_a_run_beside_a_reader_sets_one_table_aside_and_the_next_one_catches_up(
 
 
 def test_a_run_says_each_time_that_views_were_left(postgres_url: str) -> None:
-    organisation = _organisation()
+    organisation = at_noon(300)
     copy = Copy(organisation, {"postgres_connection_string": postgres_url}, entities("vin_disease"))
     copy.sync()
     with copy.database.writing() as conn:
@@ -245,9 +244,3 @@ def test_a_run_says_each_time_that_views_were_left(postgres_url: str) -> None:
 
     assert [(one.success, len(one.notes)) for one in (*beside, after)] == [(True, 1), (True, 1), (True, 0)]
     assert {row[0] for row in copy.rows_of("SELECT vin_weight FROM vin_diseases_current")} == {12}
-
-
-def _organisation() -> Organisation:
-    made = health_organisation(300)
-    made.clock.set(NOON)
-    return made

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import pytest
-from copies import Copy
-from shaping import MULTI, NOON, Store, key, spec_of, text_column
+from copies import Copy, at_noon
+from shaping import MULTI, Store, key, spec_of, text_column
 from sqlalchemy import text
 
 from igh_sync_core.model import Column, Kind
-from igh_sync_core.sandbox import Organisation, health_organisation
+from igh_sync_core.sandbox import Organisation
 from igh_sync_core.store.database import Database
 
 TAGS = Column("tags", Kind.STRING, option=MULTI)
@@ -23,9 +23,7 @@ def store(database: Database) -> Store:
 
 @pytest.fixture
 def organisation() -> Organisation:
-    made = health_organisation(150)
-    made.clock.set(NOON)
-    return made
+    return at_noon(150)
 
 
 def indexes(store: Store) -> dict[str, str]:

@@ -4,15 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from copies import Copy, entities
-from shaping import NOON
+from copies import Copy, at_noon, entities
 from sqlalchemy import inspect, text
 
 from igh_sync_core.config.entities import EntityConfig
 from igh_sync_core.errors import StoreError
 from igh_sync_core.history import checkpoint
 from igh_sync_core.preparation import drift
-from igh_sync_core.sandbox import Organisation, health_organisation
+from igh_sync_core.sandbox import Organisation
 from igh_sync_core.sandbox.data.columns import choice
 from igh_sync_core.sandbox.organisations.health import custom
 from igh_sync_core.sandbox.organisations.platform import platform_shapes
@@ -32,9 +31,7 @@ NEIGHBOURS = ("vin_vin_candidate_account", "vin_vin_candidate_vin_region", "vin_
 
 @pytest.fixture
 def organisation() -> Organisation:
-    made = health_organisation(300)
-    made.clock.set(NOON)
-    return made
+    return at_noon(300)
 
 
 def test_one_entity_that_no_longer_fits_is_set_aside_and_the_others_sync(

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from copies import Copy, entities
-from shaping import NOON
+from copies import Copy, at_noon, entities
 from targets import config_for
 
-from igh_sync_core.sandbox import Organisation, health_organisation
+from igh_sync_core.sandbox import Organisation
 from igh_sync_core.schema import obstacles
 from igh_sync_core.store import engines
 from igh_sync_core.store.database import Database
@@ -16,9 +15,7 @@ from igh_sync_core.store.database import Database
 
 @pytest.fixture
 def organisation() -> Organisation:
-    made = health_organisation(300)
-    made.clock.set(NOON)
-    return made
+    return at_noon(300)
 
 
 @pytest.fixture

@@ -6,13 +6,11 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from copies import Copy, entities
+from copies import Copy, at_noon, entities
 from psycopg import sql
-from shaping import NOON
 from sqlalchemy import Connection, func, select, text
 
 from igh_sync_core.config import Config
-from igh_sync_core.sandbox import health_organisation
 from igh_sync_core.store.database import Database
 
 STYLES = ["German, DMY", "SQL, DMY", "Postgres, MDY", "ISO, YMD"]
@@ -93,8 +91,7 @@ def test_the_name_of_a_database_may_be_escaped_as_anywhere_in_an_address(postgre
 def test_a_run_fares_as_well_in_a_database_with_settings_of_its_own(postgres_url: str, tune: Tune) -> None:
     for name, value in {"DateStyle": "SQL, DMY", "default_transaction_isolation": "serializable"}.items():
         tune(name, value)
-    organisation = health_organisation(150)
-    organisation.clock.set(NOON)
+    organisation = at_noon(150)
     selection = entities("vin_candidate", "vin_product", "vin_vin_candidate_account", "account", "contact")
     copy = Copy(organisation, {"postgres_connection_string": postgres_url}, selection)
 

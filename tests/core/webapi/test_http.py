@@ -1,7 +1,9 @@
 import ssl
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from copies import config_of
 
@@ -22,6 +24,15 @@ def test_authorities_of_the_environment_that_cannot_be_read_are_a_wrong_setting(
 
     with pytest.raises(ConfigError, match=rf"SSL_CERT_FILE: {file} cannot be used .* or unset it"):
         check_environment()
+
+
+def test_authorities_of_the_environment_are_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with serve(health_organisation(rows=100)) as server:
+        monkeypatch.setenv("SSL_CERT_FILE", str(server.ca_file))
+        _trust.cache_clear()
+        with open_http(replace(config_of(server, tmp_path / "copy.db"), ca_file=None)) as http:
+            assert http.get(f"{server.api_url}/api/data/v9.2/WhoAmI").status_code == httpx.codes.UNAUTHORIZED
+        _trust.cache_clear()
 
 
 def test_connections_of_several_threads_do_not_change_what_they_share(

@@ -14,8 +14,6 @@ from igh_sync_core.cli import common, output
 from igh_sync_core.cli.display import summary_table
 from igh_sync_core.config import load_config
 from igh_sync_core.errors import Interrupted, SyncError
-from igh_sync_core.webapi.http import check_environment
-from igh_sync_core.webapi.proxies import exempt_this_machine
 
 DEMONSTRATION_ROWS = 2_000
 LEAST_ROWS, MOST_ROWS = 100, 10_000_000
@@ -51,8 +49,6 @@ def _obey(flow: Callable[..., Any], options: dict[str, Any]) -> int:
 
 
 def _do(flow: Callable[..., Any], options: dict[str, Any], console: Console) -> None:
-    check_environment()
-    exempt_this_machine()  # the sandbox is on it, and often Prefect's server
     if "sandbox" in options:
         from flows.demonstration import demonstrate  # noqa: PLC0415 - the sandbox is loaded only on demand
 

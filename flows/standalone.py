@@ -44,15 +44,7 @@ class StandaloneFlow(Flow[P, R]):
     """A flow whose plain call is as clean as a run on a server."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Flow's own signature
-        """Run the flow; see ``Flow.__call__``.
-
-        Where the environment names a proxy, ``no_proxy`` of this process gets the names of this machine, for good.
-
-        Raises:
-            ConfigError: What the environment says of proxies or authorities cannot be used; Prefect could not either.
-        """
-        check_environment()
-        exempt_this_machine()  # a temporary server, and often a lasting one, is on it
+        """Run the flow; see ``Flow.__call__`` and ``quiet_server``."""
         with quiet_server():
             return super().__call__(*args, **kwargs)
 
@@ -62,11 +54,15 @@ def quiet_server() -> Iterator[None]:
     """While inside, a temporary server prints nothing, and Ctrl-C ends this process alone.
 
     Its complaints are about its own sudden end; and it must outlive the run that reports to it, or Prefect would wait
-    long for one that is gone. It has time to start on a busy machine, too.
+    long for one that is gone. It has time to start on a busy machine, too. No proxy stands before it: where the
+    environment names one, ``no_proxy`` of this process gets the names of this machine, for good.
 
     Raises:
+        ConfigError: What the environment says of proxies or authorities cannot be used; Prefect could not either.
         ServerUnreachable: The temporary server does not start; says where its files are to be.
     """
+    check_environment()
+    exempt_this_machine()
     quiet = {
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
         PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL",

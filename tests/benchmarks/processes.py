@@ -70,14 +70,15 @@ def running(command: Sequence[str], log: Path, settings: Mapping[str, str]) -> I
     """A process with a line to it, ended with the block in whatever way it must.
 
     Args:
-        command: What to run, in the folder of the checkout.
+        command: What to run; not in the checkout, whose ``.env`` is no contestant's.
         log: Takes what it prints to stderr.
         settings: Its environment beyond that of this process, whose own settings of the program are left out.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    kept["PYTHONPATH"] = str(ROOT)
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with log.open("wb") as errors:
-        process = subprocess.Popen(command, stderr=errors, cwd=ROOT, env={**kept, **settings}, **pipes)  # noqa: S603 - ours
+        process = subprocess.Popen(command, stderr=errors, cwd=log.parent, env={**kept, **settings}, **pipes)  # noqa: S603 - ours
     with process:
         try:
             yield Line(process, log)

@@ -48,9 +48,9 @@ class PrefectServer:
 
 @contextlib.contextmanager
 def running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the block, in whatever way it must."""
+    """A process that ends with the block, in whatever way it must; not in the checkout, whose ``.env`` is no test's."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=output, stderr=output)  # noqa: S603 - ours
+        process = subprocess.Popen(command, env=environment, cwd=log.parent, stdout=output, stderr=output)  # noqa: S603 - ours
         try:
             yield process
         finally:

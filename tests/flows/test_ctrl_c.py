@@ -69,10 +69,16 @@ def test_it_ends_soon_though_the_source_wants_rest_at_the_login(dataverse: Serve
 def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """The flow's command in a process group of its own, without a Prefect server."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment = kept | {"PREFECT_HOME": str(folder / "home"), "DO_NOT_TRACK": "1", "NO_COLOR": "1"}
+    own = {"PREFECT_HOME": str(folder / "home"), "DO_NOT_TRACK": "1", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "flows.sync_dataverse"]
     with subprocess.Popen(  # noqa: S603 - ours
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+        command,
+        cwd=folder,
+        env=kept | own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
     ) as process:
         try:
             yield process

@@ -78,7 +78,8 @@ def find_misspelt(names: Collection[str], missing: Collection[str]) -> Iterator[
     for name in sorted(names):
         likened = re.sub(r"[-.]", "_", name.upper())
         family = [one for one in missing if likened.startswith(one.partition("_")[0] + "_")]
-        for meant in get_close_matches(likened, family, n=1, cutoff=_ALIKE):
+        # Nearly all names have none, and would be taken apart for nothing.
+        for meant in get_close_matches(likened, family, n=1, cutoff=_ALIKE) if family else ():
             yield f"{name} is no setting; did you mean {meant}?"
 
 

@@ -4,11 +4,11 @@ Pure. A polymorphic column makes one relation per synced target; a row counts fo
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from igh_sync_core.model import Kind, LogicalName, Lookup, TableSpec
+from igh_sync_core.model import LogicalName, Lookup, TableSpec
 
 
 class Relation(Struct, frozen=True):
@@ -45,12 +45,12 @@ class OpenEnd(Struct, frozen=True):
 
 def relations_of(specs: Sequence[TableSpec]) -> tuple[Relation, ...]:
     """Every relation between the given tables, in the order of tables and columns."""
-    synced = {spec.logical_name: spec for spec in specs}
+    synced = _by_name(specs)
     return tuple(
         Relation(spec, lookup.column, synced[target], lookup.type_column if lookup.is_polymorphic else None)
         for spec in specs
         for lookup in spec.lookups
-        for target in _synced_targets(spec, lookup, synced.values())
+        for target in _synced_targets(spec, lookup, synced)
     )
 
 
@@ -59,7 +59,8 @@ def open_ends(specs: Sequence[TableSpec]) -> tuple[OpenEnd, ...]:
 
     Polymorphic ones are always among them: a row's own type may be one that metadata does not name.
     """
-    ends = (_open_end(spec, lookup, specs) for spec in specs for lookup in spec.lookups)
+    synced = _by_name(specs)
+    ends = (_open_end(spec, lookup, synced) for spec in specs for lookup in spec.lookups)
     return tuple(end for end in ends if end.beyond or end.lookup.is_polymorphic)
 
 
@@ -69,21 +70,20 @@ def digest(relations: Iterable[Relation]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _open_end(spec: TableSpec, lookup: Lookup, specs: Sequence[TableSpec]) -> OpenEnd:
-    checked = tuple(_synced_targets(spec, lookup, specs))
+def _by_name(specs: Iterable[TableSpec]) -> dict[LogicalName, TableSpec]:
+    return {spec.logical_name: spec for spec in specs}
+
+
+def _open_end(spec: TableSpec, lookup: Lookup, synced: Mapping[LogicalName, TableSpec]) -> OpenEnd:
+    checked = tuple(_synced_targets(spec, lookup, synced))
     return OpenEnd(spec, lookup, tuple(target for target in lookup.targets if target not in checked), checked)
 
 
-def _synced_targets(spec: TableSpec, lookup: Lookup, specs: Iterable[TableSpec]) -> list[LogicalName]:
-    """Where metadata names no target every synced table is possible: each row's own type decides."""
-    kind = _kind(spec, lookup.column)
-    return [
-        target.logical_name
-        for target in specs
-        if (target.logical_name in lookup.targets or not lookup.targets) and _kind(target, target.key) is kind
-    ]
+def _synced_targets(spec: TableSpec, lookup: Lookup, synced: Mapping[LogicalName, TableSpec]) -> list[LogicalName]:
+    """Where metadata names no target every synced table is possible: each row's own type decides.
 
-
-def _kind(spec: TableSpec, name: str) -> Kind:
-    """Only values of one kind can be compared; ids of some virtual tables are no Guids."""
-    return next(column.kind for column in spec.columns if column.name == name)
+    Only values of one kind can be compared; ids of some virtual tables are no Guids.
+    """
+    possible = [name for name in synced if name in lookup.targets] if lookup.targets else [*synced]
+    kind = next(column.kind for column in spec.columns if column.name == lookup.column) if possible else None
+    return [name for name in possible if synced[name].key_kind is kind]

@@ -74,9 +74,9 @@ class Prepared(Generic[T]):
         Raises:
             sqlalchemy.exc.DBAPIError: The driver's refusal.
         """
-        spelled, text, values = self._filled(conn, about, places, parameters)
+        spelled, text = self._spelled_for(conn, about, places)
         with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
-            cursor.execute(text, values)
+            cursor.execute(text, spelled.filled(parameters))
             found = list(cursor.fetchall())
         return [_with_times(row, spelled.instants) for row in found] if spelled.instants else found
 
@@ -93,9 +93,9 @@ class Prepared(Generic[T]):
         Raises:
             sqlalchemy.exc.DBAPIError: The driver's refusal.
         """
-        _spelled, text, values = self._filled(conn, about, places, parameters)
+        spelled, text = self._spelled_for(conn, about, places)
         with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
-            cursor.execute(text, values)
+            cursor.execute(text, spelled.filled(parameters))
             return cursor.rowcount
 
     def execute_many(
@@ -107,35 +107,28 @@ class Prepared(Generic[T]):
         places: Mapping[str, str] = _NO_PLACES,
     ) -> None:
         """The same with several sets of parameters, in one go."""
-        filled = [self._filled(conn, about, places, values) for values in parameters]
+        spelled, text = self._spelled_for(conn, about, places)
+        filled = [spelled.filled(values) for values in parameters]
         if not filled:
             return
-        _spelled, text, one = filled[0]
         with driver_errors(conn, text), contextlib.closing(conn.connection.cursor()) as cursor:
             if len(filled) == 1:
-                cursor.execute(text, one)  # psycopg opens a pipeline for several, which costs more than it saves here
+                cursor.execute(text, filled[0])  # psycopg opens a pipeline for several, which costs more than it saves
             else:
-                cursor.executemany(text, [values for _spelled, _text, values in filled])
+                cursor.executemany(text, filled)
 
-    def _filled(
-        self, conn: Connection, about: T, places: Mapping[str, str], parameters: dict[str, Any]
-    ) -> tuple["_Spelled", str, Any]:
+    def _spelled_for(self, conn: Connection, about: T, places: Mapping[str, str]) -> tuple["_Spelled", str]:
         spelled = self._spelled(about, conn.dialect.name, _Unhashed(conn.dialect))
-        values = {**spelled.constants, **parameters}
-        for name in spelled.times:
-            if values[name] is not None:
-                values[name] = stored_instant(values[name], conn.dialect.name)
-        text = _named(spelled.text, places)
-        return spelled, text, values if spelled.order is None else [values[name] for name in spelled.order]
+        return spelled, _named(spelled.text, places)
 
-    def _spell(self, about: T, _engine: str, dialect: "_Unhashed") -> "_Spelled":
+    def _spell(self, about: T, engine: str, dialect: "_Unhashed") -> "_Spelled":
         statement = self._build(about)
         compiled = statement.compile(dialect=dialect.it)
         binds = compiled.binds if isinstance(compiled, SQLCompiler) else {}
         order = compiled.positiontup if isinstance(compiled, SQLCompiler) else None
         times = tuple(name for name, bind in binds.items() if isinstance(bind.type, Instant))
         constants = {name: value for name, value in compiled.params.items() if not binds[name].required}
-        return _Spelled(str(compiled), order, times, constants, _instants(statement))
+        return _Spelled(engine, str(compiled), order, times, constants, _instants(statement))
 
 
 def _named(text: str, places: Mapping[str, str]) -> str:
@@ -150,6 +143,7 @@ class _Spelled:
     """A statement as one engine takes it.
 
     Attributes:
+        engine: Its name.
         text: What goes to the driver.
         order: Names of its parameters in their order; None where the driver takes them by name.
         times: Names of those that are times.
@@ -157,11 +151,20 @@ class _Spelled:
         instants: Places of the times in the rows that come.
     """
 
+    engine: str
     text: str
     order: list[str] | None
     times: tuple[str, ...]
     constants: dict[str, Any]
     instants: tuple[int, ...]
+
+    def filled(self, parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as the driver takes them
+        """One set of parameters for the driver."""
+        values = {**self.constants, **parameters}
+        for name in self.times:
+            if values[name] is not None:
+                values[name] = stored_instant(values[name], self.engine)
+        return values if self.order is None else [values[name] for name in self.order]
 
 
 def _instants(statement: ClauseElement) -> tuple[int, ...]:

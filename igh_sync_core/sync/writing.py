@@ -106,6 +106,12 @@ class Writer:
             return
         if read.is_complete:
             self._is_long = not is_first_page
+        known, state.page_digest = state.page_digest, self._digest(read, fetched.page, is_first_page=is_first_page)
+        if known and known == state.page_digest and self._is_stored(read, fetched.page, state):
+            self.counts += Counts(unchanged=len(received))
+            self.rows_met += len(received)
+            self._leave(state, read, fetched, self.state.last_timestamp)
+            return
         batch = self._codec.decode(received)
         with self._lease.writing() as conn:
             self._lacking.check(conn, batch, fetched.page.metadata_version)
@@ -135,6 +141,7 @@ class Writer:
             fence(conn, self._run.run_id)
             closed = sum(self._history.close_missing(keys, self._now(None)) for keys in swept.absent(conn))
             state.records_count -= closed
+            state.page_digest = None
             checkpoint.write(conn, state)
         self.state = state
         self.counts += Counts(closed=closed)
@@ -173,6 +180,20 @@ class Writer:
             there = [key for key in keys if key not in gone]
             closed += records.close_unmet(self._history, there, now, is_first=is_first_page, is_last=is_last)
         return closed
+
+    def _digest(self, read: Read, page: Page, *, is_first_page: bool) -> str | None:
+        """Fingerprint of a page that is a whole read by itself, and not one of changes or of single records."""
+        is_alone = is_first_page and page.next_link is None and not read.ends_with_link
+        return course.page_digest(self._spec, page) if is_alone and read.kind is not ReadKind.REPAIR else None
+
+    def _is_stored(self, read: Read, page: Page, state: SyncState) -> bool:
+        """Whether nothing is to be written for the page that the last read consisted of, too."""
+        if read.kind is ReadKind.FIRST or state.fresh_columns or not self._is_last(page, state):
+            return False
+        if not read.is_complete:
+            return True
+        with self._lease.reading() as conn:  # or a table emptied by hand would stay empty
+            return checkpoint.count_open(conn, self._tables) == len(page.value)
 
     def _is_no_news(self, met: Met, read: Read, page: Page, state: SyncState, *, is_first_page: bool) -> bool:
         """Whether a last page brings nothing to write but how far the read has come."""

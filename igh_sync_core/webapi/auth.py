@@ -6,6 +6,7 @@ Source: https://learn.microsoft.com/power-apps/developer/data-platform/use-singl
 """
 
 import re
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +43,12 @@ LOGIN_HOSTS = frozenset(
     }
 )
 """Hosts of Microsoft's clouds that may be sent the secret on a challenge's word alone."""
+
+_RENEWED_S = 300
+"""Seconds before its end in which MSAL gives a new token."""
+
+_ASK_AGAIN_S = 60
+"""Seconds after which MSAL is asked again; to ask it for each request costs a twentieth of a run without news."""
 
 _AUTHORIZATION = re.compile(r"\bauthorization_uri\s*=\s*\"?https://([^/\s\",]+)/([^/\s\",]+)", re.IGNORECASE)
 _NO_TENANTS = {"common", "organizations", "consumers"}
@@ -90,6 +97,7 @@ class DataverseAuth(httpx.Auth):
         self._http = http
         self._lock = Lock()
         self._app: msal.ConfidentialClientApplication | None = None
+        self._token_in_use, self._good_until = "", 0.0
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Send with a token, and after a 401 once more with a new one.
@@ -112,20 +120,23 @@ class DataverseAuth(httpx.Auth):
     def _token(self, *, refused: str = "") -> str:
         """The token in use; a new one if that is the refused one, which another thread may have replaced already."""
         with self._lock:
-            self._app = self._app or self._open()
-            token = self._acquire(self._app)
-            if token == refused:
-                self._app.remove_tokens_for_client()
-                token = self._acquire(self._app)
-            return token
+            if self._token_in_use == refused or time.monotonic() >= self._good_until:
+                self._app = self._app or self._open()
+                if self._acquire(self._app) == refused:
+                    self._app.remove_tokens_for_client()
+                    self._acquire(self._app)
+            return self._token_in_use
 
     def _acquire(self, app: msal.ConfidentialClientApplication) -> str:
+        """Ask MSAL, and take its answer for good until it might give another."""
         try:
             result: dict[str, Any] = app.acquire_token_for_client(scopes=[self._config.scope])
         except ValueError as exc:
             raise self._refusal(str(exc), error="unusable answer") from exc
         if token := result.get("access_token"):
-            return str(token)
+            self._token_in_use = str(token)
+            self._good_until = time.monotonic() + min(_ASK_AGAIN_S, result.get("expires_in", 0) - _RENEWED_S)
+            return self._token_in_use
         raise self._refusal(str(result.get("error_description", "")), error=str(result.get("error", "")))
 
     def _open(self) -> msal.ConfidentialClientApplication:

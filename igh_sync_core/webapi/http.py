@@ -42,25 +42,35 @@ def open_http(config: Config, transport: httpx.BaseTransport | None = None) -> h
 
 
 class ExactURL(httpx.URL):
-    """An address whose path and query go out byte for byte; all else of httpx sees no query.
+    """An address whose path and query go out byte for byte; of all else of httpx only logs see them, without the query.
 
-    httpx would re-encode parts of a next link, and the server's paging cookie would break. It would make half a dozen
-    copies of the query, too: with many ids they take 30 kB each. Its extension "target" does the same, but not behind a
-    proxy: the tunnel itself would then be asked for by the path and query, in clear, and never by host and port.
+    httpx would re-encode parts of a next link, and the server's paging cookie would break. It would take most addresses
+    apart letter by letter, too, and make half a dozen copies of the query: with many ids they take 30 kB each. Its
+    extension "target" sends the same, but not behind a proxy: the tunnel itself would then be asked for by the path and
+    query, in clear, and never by host and port.
 
     Args:
-        url: Up to its query.
+        origin: Scheme, host and port.
         target: Path and query, plain ASCII.
     """
 
-    def __init__(self, url: httpx.URL, *, target: str) -> None:
-        super().__init__(url)
-        self._target = target.encode()
+    def __init__(self, origin: httpx.URL, *, target: str) -> None:
+        super().__init__(origin)
+        self._target = target
+
+    def __str__(self) -> str:
+        """The address up to its query."""
+        return f"{self.scheme}://{self.netloc.decode()}{self.path}"
+
+    @property
+    def path(self) -> str:
+        """The target up to its query."""
+        return self._target.partition("?")[0]
 
     @property
     def raw_path(self) -> bytes:
         """What stands on the request's first line."""
-        return self._target
+        return self._target.encode()
 
 
 class _NoCookies(httpx.Cookies):

@@ -31,7 +31,7 @@ def check() -> None:
         ConfigError: Names each variable at fault with a remedy, and no address, which may hold a password.
     """
     named = getproxies()
-    if "*" in _exempt(named):
+    if not named or "*" in _exempt(named):
         return
     faults = [f"{_variable(scheme)} {fault}" for scheme in _SCHEMES if (fault := _fault(named.get(scheme, "")))]
     if not faults and not _is_accepted():  # the addresses are well, so that only the exemptions are left

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
 
 import msgspec
@@ -109,6 +110,7 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, (until - now).total_seconds())
 
 
+@lru_cache(maxsize=64)  # the replies of a second have one date
 def parse_http_date(value: str) -> datetime | None:
     """An HTTP date as an aware time in UTC; None where it is none."""
     try:

@@ -43,6 +43,7 @@ class Sender:
         self, config: Config, pace: Pace, transport: httpx.BaseTransport | None, interruption: Interruption
     ) -> None:
         self.root = config.api_root
+        self._origin = httpx.URL(config.origin)
         self.interruption = interruption
         self._pace = pace
         self._http = open_http(config, transport)
@@ -104,9 +105,8 @@ class Sender:
             return stack.pop_all(), response
 
     def _send(self, url: str, headers: dict[str, str], on_sent: Callable[[], None]) -> httpx.Response:
-        extensions = {"on_sent": on_sent}
-        request = self._http.build_request("GET", url.partition("?")[0], headers=headers, extensions=extensions)
-        request.url = ExactURL(request.url, target="/" + url.split("/", 3)[3])
+        request = self._http.build_request("GET", self._origin, headers=headers, extensions={"on_sent": on_sent})
+        request.url = ExactURL(self._origin, target="/" + url.split("/", 3)[3])
         response = self._http.send(request, auth=self._auth, stream=True)
         self._has_answered.set()
         self._gate.heed(response.headers.get("x-ms-dop-hint"))

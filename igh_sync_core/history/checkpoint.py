@@ -136,6 +136,11 @@ def log_end(conn: Connection, *ended: tuple[EntityReport, datetime], run_id: str
         StoreError: Another run has taken the database.
     """
     fence(conn, run_id)
+    end_lines(conn, *ended, run_id=run_id)
+
+
+def end_lines(conn: Connection, *ended: tuple[EntityReport, datetime], run_id: str) -> None:
+    """The same in a transaction that has seen already that the database is still the run's."""
     lines = ({**_told(report, end), "of": report.table, "by": run_id} for report, end in ended)
     _end_line.execute_many(conn, None, lines)
 

@@ -75,25 +75,28 @@ class Choices:
         """Store the codes of a page that are not stored yet, and labels that only its annotations tell."""
         if not (len(batch) and batch.codes):
             return
-        self._labels.load(conn)
         if not self._noted:
             self._noted = _stored_codes(conn, sorted(column.name for column in self._spec.choices))
-        changed, labels = self._learn(conn, batch, now), self._labels.shown
+        changed = self._learn(conn, batch, now)
         # Fields and codes in one order everywhere: entities that share a field must not wait for each other in a ring.
         for field in sorted(batch.codes):
             _relabel(conn, field, changed)
             noted = self._noted[field]
             if missing := sorted(batch.codes[field] - noted):
-                told = (
-                    {"code": code, "label": labels.get((field, code), str(code)), "first_seen": now} for code in missing
-                )
-                _add_code.execute_many(conn, conn.dialect.name, told, places={"table": optionset_name(field)})
+                self._add(conn, field, missing, now)
                 noted.update(missing)
+
+    def _add(self, conn: Connection, field: str, codes: Sequence[int], now: datetime) -> None:
+        self._labels.load(conn)
+        labels = self._labels.shown
+        told = ({"code": code, "label": labels.get((field, code), str(code)), "first_seen": now} for code in codes)
+        _add_code.execute_many(conn, conn.dialect.name, told, places={"table": optionset_name(field)})
 
     def _learn(self, conn: Connection, batch: Batch, now: datetime) -> dict[tuple[str, int], tuple[str, str]]:
         """Labels from annotations, where metadata told none of this entity; gives those that changed."""
-        if self._labels.are_told:
+        if self._labels.are_told(conn):
             return {}
+        self._labels.load(conn)
         found = labels_in(self._spec, batch.column("json_response"))
         if found.items() <= self._annotated.items():
             return {}

@@ -40,6 +40,7 @@ class Labels:
     def __init__(self, entity: LogicalName, language: int) -> None:
         self._entity, self._language = entity, language
         self._is_loaded = False
+        self._are_told: bool | None = None
         self._starts: dict[Key, datetime] = {}
         self._ends: dict[Key, datetime] = {}
         self.open: dict[Key, str] = {}
@@ -55,10 +56,11 @@ class Labels:
                     self._ends[key] = max(end, self._ends.get(key, end))
             self._is_loaded = True
 
-    @property
-    def are_told(self) -> bool:
-        """Whether any of them comes from metadata."""
-        return any(language != UNKNOWN_LANGUAGE for _entity, _field, _code, language in self.open)
+    def are_told(self, conn: Connection) -> bool:
+        """Whether any of them comes from metadata, which does not change within a run; reads no more than that."""
+        if self._are_told is None:
+            self._are_told = bool(_any_told.rows(conn, None, of=self._entity))
+        return self._are_told
 
     @property
     def shown(self) -> Shown:
@@ -111,3 +113,13 @@ def _named(key: Key) -> dict[str, Any]:
 def _known(_: None) -> Select[Any]:
     told = (*_KEY, "label", "first_seen", "last_seen")
     return select(*(_LABELS.c[name] for name in told)).where(_LABELS.c.entity == bindparam("of"))
+
+
+@Prepared
+def _any_told(_: None) -> Select[Any]:
+    is_told = (
+        _LABELS.c.entity == bindparam("of"),
+        _LABELS.c.last_seen.is_(None),
+        _LABELS.c.language != UNKNOWN_LANGUAGE,
+    )
+    return select(_LABELS.c.code).where(*is_told).limit(1)

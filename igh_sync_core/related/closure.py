@@ -18,7 +18,7 @@ A record that nothing points at any more stays: it is still a true copy, and kee
 Every function here runs inside the caller's transaction.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -35,6 +35,7 @@ from sqlalchemy import (
     cast,
     delete,
     func,
+    literal,
     or_,
     select,
     true,
@@ -42,6 +43,7 @@ from sqlalchemy import (
     update,
 )
 
+from igh_sync_core.history import current
 from igh_sync_core.history.staging import Condition, is_listed
 from igh_sync_core.model import TableSpec
 from igh_sync_core.related import scans
@@ -49,7 +51,7 @@ from igh_sync_core.related.relations import Relation
 from igh_sync_core.related.scans import REFERENCED
 from igh_sync_core.schema.tables import EntityTables, entity_tables
 from igh_sync_core.store.control import SyncSeen, SyncWanted
-from igh_sync_core.store.dialect import insert_missing, is_one_of, listed
+from igh_sync_core.store.dialect import given_rows, insert_missing, is_one_of, listed, rows_listed
 from igh_sync_core.store.driver import Prepared
 
 _SEEN = SyncSeen.metadata.tables["_sync_seen"]
@@ -194,29 +196,43 @@ def _is_any(_tables: EntityTables) -> ColumnElement[bool]:
     return true()
 
 
-def want_changed(conn: Connection, tables: EntityTables) -> None:
-    """List the keys just told whose stored record has another version number, or that were asked in vain before.
+def want_changed(conn: Connection, tables: EntityTables, told: Sequence[tuple[str, int | None]]) -> None:
+    """List those of the keys told whose stored record has another version number, or that were asked in vain before.
 
     Args:
-        conn: The connection of the temporary list, see ``Staging.list_keys``.
+        conn: The connection.
         tables: The related table.
+        told: Keys and version numbers, those of a page at most.
     """
-    _ask_named.execute(conn, tables.pattern, of=tables.spec.entity_set)
-    _list_stored(conn, tables, CHANGED, _differs)
+    engine, of, numbers = conn.dialect.name, tables.spec.entity_set, dict(told)
+    _ask_named.execute(conn, None, of=of, keys=listed(engine, [*numbers]))
+    if changed := sorted(_changed(conn, tables, numbers)):
+        _want_given.execute(conn, engine, of=of, **given_rows(engine, "given", ("key",), [(key,) for key in changed]))
+
+
+def _changed(conn: Connection, tables: EntityTables, numbers: Mapping[str, int | None]) -> Collection[str]:
+    """Those of the keys whose stored record has not the number told; where there are no numbers, all that are stored.
+
+    Looked up, not found by a temporary list: of one just filled PostgreSQL knows nothing, and would read all rows.
+    """
+    if not tables.spec.has_version:
+        return current.find(conn, tables, [*numbers])
+    stored = current.version_numbers(conn, tables, [*numbers])
+    return {key for key, _row_id, number in stored if number != numbers[key]}
 
 
 @Prepared
-def _ask_named(tables: EntityTables) -> Update:
-    is_named = _WANTED.c.key.in_(select(cast(tables.keys.c.key, Text)))
-    return update(_WANTED).where(_OF_TABLE, _WANTED.c.standing == MISSING, is_named).values(standing=CHANGED)
+def _ask_named(_: None) -> Update:
+    is_named = (_OF_TABLE, _WANTED.c.standing == MISSING, is_one_of(_WANTED.c.key, "keys"))
+    return update(_WANTED).where(*is_named).values(standing=CHANGED)
 
 
-def _differs(tables: EntityTables) -> ColumnElement[bool]:
-    main, told, key = tables.main, tables.keys, tables.main.c[tables.spec.key]
-    if not tables.spec.has_version:
-        return is_listed(tables)
-    same = select(told.c.version).where(told.c.key == key).limit(1).scalar_subquery()
-    return and_(is_listed(tables), main.c.versionnumber.is_distinct_from(same))
+@Prepared
+def _want_given(engine: str) -> Insert:
+    key = rows_listed(engine, "given", {"key": Text()}).c.key
+    # The condition holds anyway; without one SQLite takes the ON CONFLICT that follows for that of a join.
+    rows = select(_GIVEN_TABLE, key, literal(CHANGED, Text())).where(key.is_not(None))
+    return insert_missing(engine, _WANTED).from_select(_COLUMNS, rows)
 
 
 def note_seen(conn: Connection, tables: EntityTables) -> None:

@@ -152,8 +152,7 @@ def _store(stage: Stage, feed: Feed, fetched: Fetched, *, is_first: bool) -> Non
         if is_first:
             _start(stage, state, feed, fetched)
         if keys.versions:
-            stage.history.staging.list_keys(keys.versions)
-            closure.want_changed(stage.conn, table.tables)
+            closure.want_changed(stage.conn, table.tables, keys.versions)
         closed = _close_deleted(stage, keys, fetched)
         if feed.kind is FeedKind.KEYS:
             closed += _close_absent(stage, keys, fetched, is_last=is_last)
@@ -204,6 +203,7 @@ def _close_absent(stage: Stage, keys: Keys, fetched: Fetched, *, is_last: bool) 
     """Close the stored records that the read of all keys did not meet, once its last page is here (law 3)."""
     table, spec = stage.table, stage.table.spec
     if keys.versions:
+        stage.history.staging.list_keys(keys.versions)
         closure.note_seen(stage.conn, table.tables)
     if not is_last:
         return 0

@@ -43,18 +43,21 @@ _WANTED = SyncWanted.metadata.tables["_sync_wanted"]
 _COLUMNS = ("entity_name", "key", "standing")
 
 
-def unscanned(conn: Connection, relations: Sequence[Relation]) -> list[TableSpec]:
+def unscanned(conn: Connection, relations: Sequence[Relation]) -> dict[TableSpec, int]:
     """The tables that *relations* start from and whose rows no scan has seen yet, or not with these relations.
 
     Args:
         conn: A connection inside a transaction, which may be one that only reads.
         relations: All that are followed.
+
+    Returns:
+        Of each of them, in order, how many versions there are to go through at most.
     """
     sources = list(dict.fromkeys(one.source for one in relations))
     states = _progress_of(conn, *sources)
     scanned = (_scanned(states.get(one.entity_set), digest(_from(one, relations)))[0] for one in sources)
     reached = _last_versions(conn, sources)
-    return [source for source, start, last in zip(sources, scanned, reached, strict=True) if last > start]
+    return {source: last - start for source, start, last in zip(sources, scanned, reached, strict=True) if last > start}
 
 
 def _last_versions(conn: Connection, sources: Sequence[TableSpec]) -> Iterator[int]:

@@ -7,7 +7,7 @@ Ids that do not come (deleted, or hidden by row security) are no fault of the sy
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -34,6 +34,9 @@ from igh_sync_core.webapi.client import Fetched
 
 TABLES_AT_ONCE = 4
 BATCHES_AT_ONCE = 2
+VERSIONS_TOGETHER = 10_000
+"""Versions gone through in one transaction for what they point at; of one table, all."""
+
 log = logging.getLogger(__name__)
 
 
@@ -128,14 +131,29 @@ def _note_references(run: Run, relations: Sequence[Relation], tables: Sequence[R
             sources = scans.unscanned(conn, relations)
             if not (sources or closure.are_awaited(conn)):
                 return []
-        for source in sources:
+        for together in _together(sources):
             with run.database.transaction(conn):
                 fence(conn, run.run_id)
-                scans.note_references(conn, source, relations)
+                for source in together:
+                    scans.note_references(conn, source, relations)
         with run.database.transaction(conn):
             fence(conn, run.run_id)
             counts = [closure.drop_stored(conn, table.spec) for table in tables]
     return [table for table, count in zip(tables, counts, strict=True) if count and table.error is None]
+
+
+def _together(versions: Mapping[TableSpec, int]) -> Iterator[list[TableSpec]]:
+    """Tables to be gone through in one transaction each, which shall be short: large ones by themselves."""
+    together: list[TableSpec] = []
+    count = 0
+    for source, more in versions.items():
+        if together and count + more > VERSIONS_TOGETHER:
+            yield together
+            together, count = [], 0
+        together.append(source)
+        count += more
+    if together:
+        yield together
 
 
 def _fetch(table: RelatedTable) -> None:

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, FromClause, Integer, Select, Text, case, cast, column, literal, select, table
+from sqlalchemy import ColumnElement, FromClause, Integer, Text, case, cast, literal, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
-from sqlalchemy.sql import quoted_name
+from sqlalchemy.sql import ClauseElement, quoted_name
 from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -32,7 +32,7 @@ _FORM = 2
 class CreateView(ExecutableDDLElement):
     """``CREATE VIEW``."""
 
-    def __init__(self, name: str, query: Select[Any]) -> None:
+    def __init__(self, name: str, query: ClauseElement) -> None:
         self.name, self.query = name, query
 
 
@@ -89,6 +89,26 @@ def _label_of(element: label_of, compiler: SQLCompiler, **options: Any) -> str: 
     return f"coalesce(({found}), CAST({code} AS TEXT))"
 
 
+class open_of(ClauseElement):  # noqa: N801 - reads like the query it is
+    """Columns of those rows of a view that hold now.
+
+    Args:
+        view: Its name.
+        columns: Names of the columns.
+    """
+
+    inherit_cache = False
+
+    def __init__(self, view: str, columns: Sequence[str]) -> None:
+        self.view, self.columns = view, columns
+
+
+@compiles(open_of)
+def _open_of(element: open_of, compiler: SQLCompiler, **_options: Any) -> str:  # noqa: ANN401
+    quote = compiler.preparer.quote_identifier  # written out as labels are, and for the same reason
+    return f"SELECT {', '.join(map(quote, element.columns))} FROM {quote(element.view)} WHERE valid_to IS NULL"  # noqa: S608
+
+
 @compiles(CreateView)
 def _create_view(element: CreateView, compiler: DDLCompiler, **_options: Any) -> str:  # noqa: ANN401
     query = compiler.sql_compiler.process(element.query, literal_binds=True)
@@ -127,8 +147,7 @@ def creation(spec: TableSpec, names: Sequence[str], language: int) -> Iterator[C
     columns = list(_columns(spec, rows, language))
     times = (rows.c.sync_time, rows.c.valid_from)
     yield CreateView(history, select(rows.c.row_id, *columns, *times, rows.c.valid_to, rows.c.closed_reason))
-    shown: list[ColumnElement[Any]] = [column(one.name) for one in (*columns, *times)]
-    yield CreateView(current, select(*shown).select_from(table(history)).where(column("valid_to").is_(None)))
+    yield CreateView(current, open_of(history, [one.name for one in (*columns, *times)]))
 
 
 def digest(spec: TableSpec, language: int) -> str:

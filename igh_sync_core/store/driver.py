@@ -173,7 +173,10 @@ def _instants(statement: ClauseElement) -> tuple[int, ...]:
 
 
 def _with_times(row: Sequence[Any], instants: Sequence[int]) -> tuple[Any, ...]:
-    return tuple(given_instant(value) if at in instants else value for at, value in enumerate(row))
+    told = list(row)
+    for at in instants:
+        told[at] = given_instant(told[at])
+    return tuple(told)
 
 
 @dataclass(frozen=True)

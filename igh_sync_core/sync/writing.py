@@ -159,10 +159,11 @@ class Writer:
         """Complete the line in ``_sync_log``, unless the last page did, or left it to the caller."""
         if not self._is_ended:
             with self._lease.writing() as conn:
+                fence(conn, self._run.run_id)
                 self._complete(conn, self.counts)
 
     def _complete(self, conn: Connection, counts: Counts) -> None:
-        checkpoint.log_end(conn, (self._report(counts), self._run.now()), run_id=self._run.run_id)
+        checkpoint.end_lines(conn, (self._report(counts), self._run.now()), run_id=self._run.run_id)
 
     def _write(self, batch: Batch, met: Met | None, now: datetime) -> Counts:
         if met:

@@ -48,7 +48,7 @@ _RENEWED_S = 300
 """Seconds before its end in which MSAL gives a new token."""
 
 _ASK_AGAIN_S = 60
-"""Seconds after which MSAL is asked again; to ask it for each request costs a twentieth of a run without news."""
+"""Seconds after which MSAL is asked again; to ask it for each request would take as long as a tenth of the request."""
 
 _AUTHORIZATION = re.compile(r"\bauthorization_uri\s*=\s*\"?https://([^/\s\",]+)/([^/\s\",]+)", re.IGNORECASE)
 _NO_TENANTS = {"common", "organizations", "consumers"}
@@ -120,7 +120,7 @@ class DataverseAuth(httpx.Auth):
     def _token(self, *, refused: str = "") -> str:
         """The token in use; a new one if that is the refused one, which another thread may have replaced already."""
         with self._lock:
-            if self._token_in_use == refused or time.monotonic() >= self._good_until:
+            if self._token_in_use == refused or time.time() >= self._good_until:
                 self._app = self._app or self._open()
                 if self._acquire(self._app) == refused:
                     self._app.remove_tokens_for_client()
@@ -135,7 +135,7 @@ class DataverseAuth(httpx.Auth):
             raise self._refusal(str(exc), error="unusable answer") from exc
         if token := result.get("access_token"):
             self._token_in_use = str(token)
-            self._good_until = time.monotonic() + min(_ASK_AGAIN_S, result.get("expires_in", 0) - _RENEWED_S)
+            self._good_until = time.time() + min(_ASK_AGAIN_S, result.get("expires_in", 0) - _RENEWED_S)
             return self._token_in_use
         raise self._refusal(str(result.get("error_description", "")), error=str(result.get("error", "")))
 

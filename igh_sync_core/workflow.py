@@ -179,11 +179,10 @@ def sync_related_tier(run: Run, entities: Sequence[EntityConfig]) -> list[Entity
     filtered = {LogicalName(entity.name): entity for entity in tiers(entities)[1]}
     if not filtered:
         return []
-    with run.database.reading() as conn:
-        entries = dict(zip(filtered, catalog.kept_entries(conn, [*filtered]), strict=True))
-    faults = {name for name, entry in entries.items() if entry.spec is None}
-    aside = [guarded(partial(sync_one, run), filtered[name]) for name in filtered if name in faults]
-    return aside + sync_related(run, kept_specs(run, entities), filtered.keys() - faults)
+    specs = kept_specs(run, entities)
+    sound = filtered.keys() & {spec.logical_name for spec in specs}
+    aside = [guarded(partial(sync_one, run), filtered[name]) for name in filtered if name not in sound]
+    return aside + sync_related(run, specs, sound)
 
 
 def verify_references(run: Run, entities: Iterable[EntityConfig]) -> Findings:

@@ -46,20 +46,8 @@ _LOG = SyncLog.metadata.tables["_sync_log"]
 _SEEN = SyncSeen.metadata.tables["_sync_seen"]
 
 
-def read(conn: Connection, spec: TableSpec) -> SyncState:
-    """How far the entity has come; a pending state where nothing is known.
-
-    Raises:
-        StoreError: What is stored of it makes no sense.
-    """
-    [state] = read_all(conn, [spec])
-    if isinstance(state, StoreError):
-        raise state
-    return state
-
-
 def read_all(conn: Connection, specs: Sequence[TableSpec]) -> list[SyncState | StoreError]:
-    """The same of several entities, in their order; what is wrong with one is told in its place."""
+    """How far entities have come, in their order: pending where nothing is known, an error where it makes no sense."""
     names = [spec.entity_set for spec in specs]
     rows = _states_of.rows(conn, None, names=listed(conn.dialect.name, names))
     told = {row[0]: row for row in rows}  # the name comes first

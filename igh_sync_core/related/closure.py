@@ -18,7 +18,7 @@ A record that nothing points at any more stays: it is still a true copy, and kee
 Every function here runs inside the caller's transaction.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -74,14 +74,15 @@ def _awaited(_: None) -> Select[Any]:
     return select(_WANTED.c.key).where(_WANTED.c.standing != MISSING).limit(1)
 
 
-def drop_stored(conn: Connection, target: TableSpec) -> int:
+def drop_stored(conn: Connection, targets: Iterable[TableSpec]) -> dict[str, int]:
     """Take from the list what is referenced and stored already.
 
     Returns:
-        How many ids of that table are still to be asked.
+        How many ids are still to be asked, by entity set; of none where there are none.
     """
-    _drop.execute(conn, target)
-    return int(_count_wanted.rows(conn, None, of=target.entity_set)[0][0])
+    for target in targets:
+        _drop.execute(conn, target)
+    return dict(_count_wanted.rows(conn, None))
 
 
 @Prepared
@@ -92,7 +93,8 @@ def _drop(target: TableSpec) -> Delete:
 
 @Prepared
 def _count_wanted(_: None) -> Select[Any]:
-    return select(func.count()).select_from(_WANTED).where(_OF_TABLE, _WANTED.c.standing != MISSING)
+    of = _WANTED.c.entity_name
+    return select(of, func.count()).where(_WANTED.c.standing != MISSING).group_by(of)
 
 
 def count_awaited(

@@ -24,17 +24,15 @@ from igh_sync_core.webapi.keys import Keys, parse_keys
 from igh_sync_core.webapi.tombstones import check_delta
 
 
-def begin(conn: Connection, table: RelatedTable) -> None:
-    """Read how far a table has come, decide how its changes are learnt, and put on record that it is under way.
+def begin(conn: Connection, table: RelatedTable, state: SyncState) -> None:
+    """Decide how a table's changes are learnt; the caller puts on record that it is under way.
 
     Args:
         conn: Inside a transaction.
         table: Its ``state`` and ``feed`` are set.
-
-    Raises:
-        StoreError: What is stored of it makes no sense.
+        state: How far it has come.
     """
-    table.state = checkpoint.read(conn, table.spec)
+    table.state = state
     if table.state.columns_digest is None and not table.state.fresh_columns:
         # Nothing of it is stored, whatever was found before. A delta link is as good as ever: it names what changed
         # since, and all the rest is asked by id after it. What points at it may be set aside or left out of this run,
@@ -42,7 +40,6 @@ def begin(conn: Connection, table: RelatedTable) -> None:
         scans.scan_again(conn)
     table.feed = _first_feed(conn, table)
     _mark(conn, table)
-    checkpoint.write(conn, table.state)
 
 
 def keep_up(table: RelatedTable) -> None:

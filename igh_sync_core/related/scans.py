@@ -5,6 +5,7 @@ transaction.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -30,7 +31,7 @@ from sqlalchemy import (
 from igh_sync_core.model import TableSpec
 from igh_sync_core.related.references import points_at
 from igh_sync_core.related.relations import Relation, digest
-from igh_sync_core.schema.tables import EntityTables, entity_tables
+from igh_sync_core.schema.tables import entity_tables
 from igh_sync_core.store.control import SyncState, SyncWanted
 from igh_sync_core.store.dialect import insert_missing, is_one_of, listed
 from igh_sync_core.store.driver import Prepared
@@ -43,21 +44,41 @@ _WANTED = SyncWanted.metadata.tables["_sync_wanted"]
 _COLUMNS = ("entity_name", "key", "standing")
 
 
-def unscanned(conn: Connection, relations: Sequence[Relation]) -> dict[TableSpec, int]:
-    """The tables that *relations* start from and whose rows no scan has seen yet, or not with these relations.
+@dataclass(frozen=True)
+class Scan:
+    """A scan that is due.
+
+    Attributes:
+        source: The table to go through.
+        relations: What of it is followed.
+        start: The last version that an earlier scan has seen, by ``row_id``.
+        end: The last version there is.
+        is_again: Whether it must be done again, since columns are being filled meanwhile.
+    """
+
+    source: TableSpec
+    relations: tuple[Relation, ...]
+    start: int
+    end: int
+    is_again: bool
+
+
+def due(conn: Connection, relations: Sequence[Relation]) -> list[Scan]:
+    """Scans of the tables that *relations* start from, where rows were not seen yet, or not with these relations.
 
     Args:
         conn: A connection inside a transaction, which may be one that only reads.
         relations: All that are followed.
-
-    Returns:
-        Of each of them, in order, how many versions there are to go through at most.
     """
     sources = list(dict.fromkeys(one.source for one in relations))
-    states = _progress_of(conn, *sources)
-    scanned = (_scanned(states.get(one.entity_set), digest(_from(one, relations)))[0] for one in sources)
-    reached = _last_versions(conn, sources)
-    return {source: last - start for source, start, last in zip(sources, scanned, reached, strict=True) if last > start}
+    progress = _progress_of(conn, *sources)
+    scans = []
+    for source, end in zip(sources, _last_versions(conn, sources), strict=True):
+        followed = _from(source, relations)
+        start, is_filling = _scanned(progress.get(source.entity_set), digest(followed))
+        if end > start:
+            scans.append(Scan(source, followed, start, end, is_filling))
+    return scans
 
 
 def _last_versions(conn: Connection, sources: Sequence[TableSpec]) -> Iterator[int]:
@@ -73,28 +94,21 @@ def _largest(sources: tuple[TableSpec, ...]) -> CompoundSelect[Any]:
     return union_all(*(select(literal_column(str(at)), func.max(table.c.row_id)) for at, table in enumerate(tables)))
 
 
-def note_references(conn: Connection, source: TableSpec, relations: Sequence[Relation]) -> None:
-    """List what the current rows of one table point at, as far as no earlier scan has seen them.
+def note_references(conn: Connection, scans: Sequence[Scan]) -> None:
+    """List what the current rows of tables point at, as far as no earlier scan has seen them.
 
     Args:
-        conn: A connection inside a transaction.
-        source: The table to scan; one that relations start from.
-        relations: All that are followed; ids already stored are listed too, see ``closure.drop_stored``.
+        conn: A connection inside a transaction; nothing was written to the tables since the scans were found due.
+        scans: Of some tables; ids already stored are listed too, see ``closure.drop_stored``.
     """
-    relations = _from(source, relations)
-    followed = digest(relations)
-    start, is_filling = _scanned(_progress_of(conn, source).get(source.entity_set), followed)
-    tables = entity_tables(source)
-    [(last,)] = _last.rows(conn, tables.pattern, places=tables.places)
-    if last > start:
-        _note.execute(conn, (conn.dialect.name, relations), after=start)
-    reached = 0 if is_filling else last
-    _reach.execute(conn, None, of=source.entity_set, scanned_row_id=reached, relations_digest=followed)
+    for scan in scans:
+        _note.execute(conn, (conn.dialect.name, scan.relations), after=scan.start)
+    _reach.execute_many(conn, None, map(_reached, scans))
 
 
-@Prepared
-def _last(tables: EntityTables) -> Select[Any]:
-    return select(func.coalesce(func.max(tables.main.c.row_id), 0))
+def _reached(scan: Scan) -> dict[str, Any]:
+    end = 0 if scan.is_again else scan.end
+    return {"of": scan.source.entity_set, "scanned_row_id": end, "relations_digest": digest(scan.relations)}
 
 
 @Prepared

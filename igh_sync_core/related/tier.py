@@ -7,7 +7,7 @@ Ids that do not come (deleted, or hidden by row security) are no fault of the sy
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from igh_sync_core.related import closure, scans
 from igh_sync_core.related.keeping_up import begin, keep_up
 from igh_sync_core.related.members import RelatedTable, Stage
 from igh_sync_core.related.relations import Relation, relations_of
+from igh_sync_core.related.scans import Scan
 from igh_sync_core.report import Counts, EntityReport
 from igh_sync_core.store.control import SyncState
 from igh_sync_core.store.driver import attempt, store_error
@@ -76,32 +77,36 @@ def sync_related(run: Run, specs: Sequence[TableSpec], filtered: Collection[Logi
     _each(run, tables, keep_up)
     while wanted := _note_references(run, relations, tables):
         _each(run, wanted, _fetch)
+        # Nothing was written to any other table meanwhile.
+        relations = [one for one in relations if one.source.logical_name in filtered]
     _end(run, tables)
     return [table.report() for table in tables]
 
 
 def _begin(run: Run, tables: Sequence[RelatedTable]) -> None:
+    """Begin all of them; that the state of one cannot be read is its own failure (law 9)."""
     with run.database.writing() as conn:
         checkpoint.log_start(conn, *(table.spec for table in tables), run_id=run.run_id, now=run.now())
-        for table in tables:
-            try:
-                _begin_one(conn, table)
-            except DBAPIError as exc:
-                table.error = store_error(exc)
+        states = checkpoint.read_all(conn, [table.spec for table in tables])
+        for table, state in zip(tables, states, strict=True):
+            if isinstance(state, StoreError):
+                table.error = state
+            else:
+                _begin_one(conn, table, state)
+        checkpoint.write(conn, *(table.state for table in tables if table.error is None))
 
 
-def _begin_one(conn: Connection, table: RelatedTable) -> None:
-    """Begin one table or nothing of it; that its state cannot be read is its own failure (law 9).
+def _begin_one(conn: Connection, table: RelatedTable, state: SyncState) -> None:
+    """Begin one table or nothing of it.
 
     Raises:
-        DBAPIError: It was refused, and nothing of it was done.
         StoreError: The whole transaction is lost.
     """
-    with attempt(conn):
-        try:
-            begin(conn, table)
-        except StoreError as exc:
-            table.error = exc
+    try:
+        with attempt(conn):
+            begin(conn, table, state)
+    except DBAPIError as exc:
+        table.error = store_error(exc)
 
 
 def _each(run: Run, tables: Iterable[RelatedTable], work: Callable[[RelatedTable], None]) -> None:
@@ -128,29 +133,29 @@ def _note_references(run: Run, relations: Sequence[Relation], tables: Sequence[R
     """List what new versions point at; gives the tables of which something is to be asked."""
     with run.database.connection() as conn:
         with run.database.apart(conn):
-            sources = scans.unscanned(conn, relations)
-            if not (sources or closure.are_awaited(conn)):
+            due = scans.due(conn, relations)
+            if not (due or closure.are_awaited(conn)):
                 return []
-        for together in _together(sources):
+        for together in _together(due):
             with run.database.transaction(conn):
                 fence(conn, run.run_id)
-                for source in together:
-                    scans.note_references(conn, source, relations)
+                scans.note_references(conn, together)
         with run.database.transaction(conn):
             fence(conn, run.run_id)
-            counts = [closure.drop_stored(conn, table.spec) for table in tables]
-    return [table for table, count in zip(tables, counts, strict=True) if count and table.error is None]
+            counts = closure.drop_stored(conn, [table.spec for table in tables])
+    return [table for table in tables if counts.get(table.spec.entity_set) and table.error is None]
 
 
-def _together(versions: Mapping[TableSpec, int]) -> Iterator[list[TableSpec]]:
-    """Tables to be gone through in one transaction each, which shall be short: large ones by themselves."""
-    together: list[TableSpec] = []
+def _together(due: Iterable[Scan]) -> Iterator[list[Scan]]:
+    """Scans that share a transaction, which shall be short: those of large tables have their own."""
+    together: list[Scan] = []
     count = 0
-    for source, more in versions.items():
+    for scan in due:
+        more = scan.end - scan.start
         if together and count + more > VERSIONS_TOGETHER:
             yield together
             together, count = [], 0
-        together.append(source)
+        together.append(scan)
         count += more
     if together:
         yield together
@@ -172,9 +177,9 @@ def _wanted(stage: Stage) -> Iterator[str]:
     while True:
         with stage.reading() as conn:
             ids = closure.wanted_ids(conn, stage.table.spec, after=last)
-        if not ids:
-            return
         yield from ids
+        if len(ids) < closure.IDS_AT_A_TIME:
+            return
         last = ids[-1]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 from msgspec import Raw
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from igh_sync_core.config import Config
 from igh_sync_core.config.entities import EntityConfig
@@ -56,6 +56,13 @@ def text_column(name: str, length: int | None = None) -> Column:
     return Column(name, Kind.STRING, length)
 
 
+def state_of(conn: Connection, spec: TableSpec) -> SyncState:
+    """How far an entity has come, which makes sense."""
+    [state] = checkpoint.read_all(conn, [spec])
+    assert isinstance(state, SyncState), state
+    return state
+
+
 def wire_of(sandbox: Sandbox) -> Callable[[Config], Client]:
     """Opens a wire that ends in the sandbox."""
     return lambda config: Client(config, transport=httpx.MockTransport(sandbox.handle), pace=Pace(attempts=1))
@@ -89,7 +96,7 @@ class Store:
         """One page, its choices noted, its fresh columns filled in."""
         batch = RowCodec(spec, self.database.kind).decode([_raw(one) for one in records])
         with self.database.connection() as conn, self.database.transaction(conn):
-            line, fresh = SimpleNamespace(conn=conn), checkpoint.read(conn, spec).fresh
+            line, fresh = SimpleNamespace(conn=conn), state_of(conn, spec).fresh
             history = History(self.database, line, entity_tables(spec), fresh=fresh)
             Choices(spec, ENGLISH).note(conn, batch, now)
             return (history.write_new if new else history.write)(batch, now)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from loads import NOON, SPEC, A, B, Loader, at, loading, record
 from msgspec import structs
+from shaping import state_of
 from sqlalchemy import Connection, insert, select
 
 from igh_sync_core.errors import StoreError
@@ -36,8 +37,8 @@ def lines(conn: Connection, *names: str) -> list[tuple[Any, ...]]:
 
 
 def test_an_entity_never_met_is_pending(conn: Connection) -> None:
-    assert checkpoint.read(conn, SPEC) == SyncState(entity_name="samples")
-    assert checkpoint.read(conn, SPEC).state == "pending"
+    assert state_of(conn, SPEC) == SyncState(entity_name="samples")
+    assert state_of(conn, SPEC).state == "pending"
 
 
 def test_what_is_written_is_read_again(conn: Connection) -> None:
@@ -48,27 +49,27 @@ def test_what_is_written_is_read_again(conn: Connection) -> None:
         state.records_count = records
         checkpoint.write(conn, state)
 
-    assert checkpoint.read(conn, SPEC).model_dump() == state.model_dump()
+    assert state_of(conn, SPEC).model_dump() == state.model_dump()
 
 
 def test_times_keep_whole_seconds_of_utc(conn: Connection) -> None:
     local = (NOON + timedelta(microseconds=999_999)).astimezone(tz=None)
     checkpoint.write(conn, SyncState(entity_name="samples", last_timestamp=local))
 
-    assert checkpoint.read(conn, SPEC).last_timestamp == NOON
+    assert state_of(conn, SPEC).last_timestamp == NOON
 
 
 def test_a_failure_keeps_the_place_to_go_on_from(conn: Connection) -> None:
     checkpoint.write(conn, SyncState(entity_name="samples", next_link="link"))
     checkpoint.mark_failed(conn, SPEC)
 
-    assert (checkpoint.read(conn, SPEC).state, checkpoint.read(conn, SPEC).next_link) == ("failed", "link")
+    assert (state_of(conn, SPEC).state, state_of(conn, SPEC).next_link) == ("failed", "link")
 
 
 def test_a_failure_of_an_entity_never_met_is_on_record(conn: Connection) -> None:
     checkpoint.mark_failed(conn, SPEC)
 
-    assert checkpoint.read(conn, SPEC).state == "failed"
+    assert state_of(conn, SPEC).state == "failed"
 
 
 def test_a_run_has_one_line_per_entity(conn: Connection) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from loads import SPEC
+from shaping import state_of
 from sqlalchemy import (
     Column,
     Connection,
@@ -165,7 +166,7 @@ def test_times_are_stored_in_the_form_of_the_engine(database: Database) -> None:
     with database.writing() as conn:
         checkpoint.write(conn, state)
         kept = conn.execute(select(STATE.c.last_sync_time, STATE.c.read_started)).one()
-        read = checkpoint.read(conn, msgspec.structs.replace(SPEC, entity_set=EntitySet("some")))
+        read = state_of(conn, msgspec.structs.replace(SPEC, entity_set=EntitySet("some")))
 
     assert tuple(kept) == (datetime(2024, 5, 1, 12, tzinfo=UTC), None)
     assert (read.last_sync_time, read.overlap_due) == (kept[0], True)
@@ -196,7 +197,7 @@ def test_times_of_control_rows_are_utc_whatever_zone_the_session_has(database: D
         if database.is_postgres:
             conn.execute(text("SET LOCAL TIME ZONE 'Asia/Tokyo'"))
         checkpoint.write(conn, SyncState(entity_name="some", last_sync_time=moment))
-        read = checkpoint.read(conn, spec).last_sync_time
+        read = state_of(conn, spec).last_sync_time
 
     assert (str(read), read) == ("2024-05-01 12:00:00+00:00", moment)
 

@@ -73,6 +73,10 @@ class History:
         """Whether no version was stored when this was first asked."""
         return not _any_version.rows(self.conn, self.tables.pattern, places=self.tables.places)
 
+    def has_open(self) -> bool:
+        """Whether there is any open version."""
+        return bool(_any_open.rows(self.conn, self.tables.pattern, places=self.tables.places))
+
     def forget_fresh(self) -> None:
         """From now on a change of a column added lately is a change like any other: it is filled everywhere."""
         self._fresh = frozenset()
@@ -262,6 +266,11 @@ def _is_not_listed(tables: EntityTables) -> ColumnElement[bool]:
 @Prepared
 def _any_version(tables: EntityTables) -> Select[Any]:
     return select(tables.main.c.row_id).limit(1)
+
+
+@Prepared
+def _any_open(tables: EntityTables) -> Select[Any]:
+    return select(tables.main.c.row_id).where(tables.main.c.valid_to.is_(None)).limit(1)
 
 
 @Prepared

@@ -191,10 +191,10 @@ class Writer:
         """Whether nothing is to be written for the page that the last read consisted of, too."""
         if read.kind is ReadKind.FIRST or state.fresh_columns or not self._is_last(page, state):
             return False
-        if not read.is_complete:
+        if not (read.is_complete and page.value):
             return True
-        with self._lease.reading() as conn:  # or a table emptied by hand would stay empty
-            return checkpoint.count_open(conn, self._tables) == len(page.value)
+        with self._lease.reading():  # or a table emptied by hand would stay so
+            return self._history.has_open()
 
     def _is_no_news(self, met: Met, read: Read, page: Page, state: SyncState, *, is_first_page: bool) -> bool:
         """Whether a last page brings nothing to write but how far the read has come."""

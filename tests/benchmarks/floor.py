@@ -5,11 +5,10 @@ per entity: its declared columns in the types of ours, and the record's JSON.
 """
 
 import os
-import re
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,10 +28,10 @@ from igh_sync_core.model import Column, Kind
 from igh_sync_core.schema.tables import KINDS
 
 from .recording import PageRequest, Recording
+from .wire import open_wire
 from .worker import serve
 
 JSON_COLUMN = "json_response"
-TIMEOUT_S = 120.0
 
 
 class Page(Struct):
@@ -144,24 +143,6 @@ def _ddl(table: Table, dialect: Dialect) -> str:
     return str(CreateTable(table).compile(dialect=dialect))
 
 
-@contextmanager
-def open_wire(origin: str) -> Iterator[httpx.Client]:
-    """A client that is logged in to the local Dataverse of the environment."""
-    trust = httpx.create_ssl_context(verify=os.environ["DATAVERSE_CA_FILE"])
-    with httpx.Client(verify=trust, timeout=TIMEOUT_S) as wire:
-        challenge = wire.get(f"{origin}/api/data/v9.2/").headers["www-authenticate"]
-        authority = re.findall(r"authorization_uri=(\S+)/oauth2", challenge)[0]
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": os.environ["DATAVERSE_CLIENT_ID"],
-            "client_secret": os.environ["DATAVERSE_CLIENT_SECRET"],
-            "scope": f"{origin}/.default",
-        }
-        token = wire.post(f"{authority}/oauth2/v2.0/token", data=form).raise_for_status().json()["access_token"]
-        wire.headers = httpx.Headers({"Authorization": f"Bearer {token}", "Accept": "application/json"})
-        yield wire
-
-
 def copy_pages(wire: httpx.Client, store: Store, recording: Recording, *, with_json: bool) -> int:
     """Read every page of the recording and write it.
 
@@ -195,7 +176,7 @@ def copy_all(_workload: str) -> dict[str, int]:
     recording = msgspec.json.decode(Path(file).read_bytes(), type=Recording)
     url = os.environ.get("POSTGRES_CONNECTION_STRING")
     store: Store = PostgresStore(url) if url else SQLiteStore(os.environ["SQLITE_DB_PATH"])
-    with closing(store), open_wire(os.environ["DATAVERSE_API_URL"]) as wire:
+    with closing(store), open_wire(os.environ) as wire:
         rows = copy_pages(wire, store, recording, with_json="--without-json" not in wishes)
     return {"rows": rows}
 

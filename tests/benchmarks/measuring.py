@@ -28,6 +28,7 @@ from .cases import (
 )
 from .databases import Database, SQLiteFile, postgres_database, postgres_server
 from .processes import Dataverse, Line, dataverse, prefect_server, running
+from .wire import have_rows
 
 DLT_SETTINGS = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
 
@@ -77,6 +78,7 @@ class Arena:
             # Not shared between cases: even an idle Prefect server takes a tenth of a processor.
             own = stack.enter_context(prefect_server(folder / "prefect")) if case.contestant == FLOW else {}
             source = stack.enter_context(dataverse(case.rows, latency_ms=case.latency_ms, folder=folder))
+            have_rows(source.settings)
             database: Database = SQLiteFile(folder)
             if case.engine == "postgresql":
                 database = stack.enter_context(postgres_database(self._postgres_url))

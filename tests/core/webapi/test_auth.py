@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import httpx
 import msal
@@ -154,6 +155,24 @@ class TestTokens:
                 http.get(f"{ROOT}WhoAmI", auth=auth)
 
         assert seen == ["Bearer token-1", "Bearer token-1", "Bearer token-2"]
+
+    def test_msal_is_asked_once_a_minute(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[float] = []
+        acquire = msal.ConfidentialClientApplication.acquire_token_for_client
+
+        def counting(*arguments: Any, **options: Any) -> Any:
+            asked.append(time.time())
+            return acquire(*arguments, **options)
+
+        monkeypatch.setattr(msal.ConfidentialClientApplication, "acquire_token_for_client", counting)
+        start = time.time()
+        with http_for(Entra()) as http:
+            auth = DataverseAuth(config(), http)
+            for passed_s in (0, 1, 59, 61, 62):
+                monkeypatch.setattr(time, "time", lambda passed_s=passed_s: start + passed_s)
+                http.get(f"{ROOT}WhoAmI", auth=auth)
+
+        assert [round(each - start) for each in asked] == [0, 61]
 
     @pytest.mark.parametrize(
         "url", ["https://evil.example/api/data/v9.2/x", "http://org.crm.dynamics.com/", f"{ORG}:8443/"]

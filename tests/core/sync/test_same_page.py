@@ -1,0 +1,153 @@
+"""A page that is a whole read by itself, and came before exactly so: nothing of it is decoded or compared."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import pytest
+from copies import Copy
+from msgspec import Raw
+from sqlalchemy import MetaData, Table, delete
+
+from igh_sync_core.history.batch import Batch
+from igh_sync_core.history.rows import RowCodec
+from igh_sync_core.sandbox import Organisation, health_organisation
+
+UNTRACKED, WHOLE, PAIRS = "vin_rdpriority", "vin_clinicalusestatus", "vin_vin_candidate_vin_region"
+START = datetime(2026, 1, 10, 12, 0, 0, tzinfo=UTC)
+
+CopyOf = Callable[..., Copy]
+
+
+@pytest.fixture
+def organisation() -> Organisation:
+    made = health_organisation(2_000)
+    made.clock.set(START)
+    return made
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many records each page had that was decoded."""
+    counts: list[int] = []
+    decode = RowCodec.decode
+
+    def counting(codec: RowCodec, records: Sequence[Raw]) -> Batch:
+        counts.append(len(records))
+        return decode(codec, records)
+
+    monkeypatch.setattr(RowCodec, "decode", counting)
+    return counts
+
+
+def names(copy: Copy) -> list[str]:
+    return sorted(name for (name,) in copy.open_rows("vin_clinicalusestatuses", "vin_name"))
+
+
+@pytest.mark.parametrize("entity", [WHOLE, PAIRS])
+def test_what_came_before_is_counted_and_no_more(copy_of: CopyOf, entity: str, decoded: list[int]) -> None:
+    copy = copy_of(entity)
+    copy.sync_one()
+    table = copy.selection[0].api_name
+    decoded.clear()
+    versions = copy.rows(table, "row_id")
+    report = copy.sync_one()
+
+    assert decoded == []
+    assert (report.added, report.updated, report.closed, report.unchanged) == (0, 0, 0, len(versions))
+    assert copy.state(table).state == "completed"
+    assert copy.rows(table, "row_id") == versions
+
+
+def test_of_what_was_modified_the_watermark_stays(copy_of: CopyOf, decoded: list[int]) -> None:
+    copy = copy_of(UNTRACKED)
+    copy.sync_one()
+    for number, key in enumerate(copy.organisation.keys(UNTRACKED)[:2]):
+        copy.organisation.clock.advance(60)
+        copy.organisation.update(UNTRACKED, key, {"vin_name": f"renamed {number}"})
+    assert copy.sync_one().updated == 2
+    copy.sync_one()
+    before = copy.state("vin_rdpriorities").last_timestamp
+    decoded.clear()
+
+    assert copy.sync_one().unchanged == 2
+    assert decoded == []
+    assert copy.state("vin_rdpriorities").last_timestamp == before == datetime(2026, 1, 10, 12, 2, tzinfo=UTC)
+
+
+def test_a_change_a_deletion_and_their_return_are_seen(copy_of: CopyOf, decoded: list[int]) -> None:
+    copy = copy_of(WHOLE)
+    copy.sync_one()
+    first, second, *_ = copy.organisation.keys(WHOLE)
+    before = copy.organisation.record(WHOLE, first)["vin_name"]
+    copy.organisation.update(WHOLE, first, {"vin_name": "renamed"})
+    assert copy.sync_one().updated == 1
+    copy.organisation.update(WHOLE, first, {"vin_name": before})
+    assert copy.sync_one().updated == 1
+    copy.organisation.delete(WHOLE, second)
+    assert copy.sync_one().closed == 1
+    decoded.clear()
+
+    assert copy.sync_one().unchanged == copy.organisation.count(WHOLE)
+    assert decoded == []
+    assert "renamed" not in names(copy)
+
+
+@pytest.mark.parametrize("entity", [WHOLE, PAIRS])
+def test_a_table_emptied_by_hand_is_filled_again(copy_of: CopyOf, entity: str) -> None:
+    copy = copy_of(entity)
+    copy.sync_one()
+    copy.sync_one()
+    table = copy.selection[0].api_name
+    with copy.database.writing() as conn:
+        conn.execute(delete(Table(table, MetaData())))
+
+    assert copy.sync_one().added == copy.organisation.count(entity)
+
+
+def test_a_reconcile_run_compares_whatever_came_before(copy_of: CopyOf) -> None:
+    copy = copy_of(WHOLE)
+    copy.sync_one()
+    copy.sync_one()
+    with copy.database.writing() as conn:
+        conn.exec_driver_sql("DELETE FROM vin_clinicalusestatuses WHERE row_id = 1")
+    assert copy.sync_one().added == 0
+
+    copy.sync_one(reconcile=True)
+    assert len(names(copy)) == copy.organisation.count(WHOLE)
+
+
+def test_an_empty_table_is_as_it_was(copy_of: CopyOf, decoded: list[int]) -> None:
+    copy = copy_of(WHOLE)
+    for key in copy.organisation.keys(WHOLE):
+        copy.organisation.delete(WHOLE, key)
+    copy.sync_one()
+    copy.sync_one()
+    decoded.clear()
+
+    assert copy.sync_one().unchanged == 0
+    assert decoded == []
+
+
+def test_another_read_in_between_counts_for_nothing(copy_of: CopyOf, decoded: list[int]) -> None:
+    copy = copy_of(WHOLE)
+    copy.sync_one()
+    assert copy.state("vin_clinicalusestatuses").page_digest
+    copy.sync_one(page_size=3)
+    assert copy.state("vin_clinicalusestatuses").page_digest is None
+    decoded.clear()
+
+    assert copy.sync_one().unchanged == copy.organisation.count(WHOLE)
+    assert sum(decoded) == copy.organisation.count(WHOLE)
+
+
+def test_records_are_looked_at_again_where_the_table_has_become_another(copy_of: CopyOf, decoded: list[int]) -> None:
+    copy = copy_of(WHOLE)
+    copy.sync_one()
+    copy.sync_one()
+    before = copy.state("vin_clinicalusestatuses").page_digest
+    copy.organisation.add_column(WHOLE, "vin_note", "Edm.String")
+    decoded.clear()
+    copy.sync_one()
+
+    assert copy.organisation.count(WHOLE) in decoded  # beside it the stored documents, to be compared
+    assert copy.state("vin_clinicalusestatuses").page_digest not in (None, before)

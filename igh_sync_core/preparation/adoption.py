@@ -42,8 +42,7 @@ def adopt(
     Returns:
         What was taken over, for people; empty where there was nothing.
     """
-    if conn.dialect.name == "sqlite":
-        _extend_control_tables(conn)
+    _extend_control_tables(conn)
     taken = find(conn, specs, entities)
     for one in taken:
         one.execute(now)
@@ -77,9 +76,7 @@ def tell(taken: Sequence[Takeover], verb: str) -> tuple[str, ...]:
 
 
 def control_statements(conn: Connection) -> list[ExecutableDDLElement]:
-    """What the earlier program's state and log lack to be ours, as DDL; writes nothing."""
-    if conn.dialect.name != "sqlite":
-        return []
+    """What state and log lack that an earlier program made, or an earlier form of this one, as DDL; writes nothing."""
     return [statement for _model, table in _CONTROL for statement in _extension(table, _missing(conn, table))]
 
 
@@ -98,7 +95,7 @@ def _foreign(conn: Connection, specs: Sequence[TableSpec]) -> Iterator[TableSpec
 
 
 def _extend_control_tables(conn: Connection) -> None:
-    """Give the earlier program's state and log the columns they lack, filled with what is true of old lines."""
+    """Give state and log the columns they lack, of an earlier program or an earlier form of this one; filled."""
     for model, table in _CONTROL:
         missing = _missing(conn, table)
         for statement in _extension(table, missing):

@@ -26,7 +26,7 @@ from igh_sync_core.store.lock import fence
 from igh_sync_core.sync.run import Run
 from igh_sync_core.webapi.client import Client
 
-_FORM = 1
+_FORM = 2
 """Moves when this program checks or makes tables in another way, so that everything is looked at again."""
 
 log = logging.getLogger(__name__)

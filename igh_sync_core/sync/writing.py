@@ -106,8 +106,7 @@ class Writer:
             return
         if read.is_complete:
             self._is_long = not is_first_page
-        known, state.page_digest = state.page_digest, self._digest(read, fetched.page, is_first_page=is_first_page)
-        if known and known == state.page_digest and self._is_stored(read, fetched.page, state):
+        if self._take_digest(read, fetched.page, state, is_first_page=is_first_page):
             self.counts += Counts(unchanged=len(received))
             self.rows_met += len(received)
             self._leave(state, read, fetched, self.state.last_timestamp)
@@ -182,13 +181,19 @@ class Writer:
             closed += records.close_unmet(self._history, there, now, is_first=is_first_page, is_last=is_last)
         return closed
 
-    def _digest(self, read: Read, page: Page, *, is_first_page: bool) -> str | None:
-        """Fingerprint of a page that is a whole read by itself, and not one of changes or of single records."""
+    def _take_digest(self, read: Read, page: Page, state: SyncState, *, is_first_page: bool) -> bool:
+        """Remember a page that is a whole read by itself; whether nothing of it is new, since the last was the same.
+
+        It is remembered with the run that stored it: whoever wrote since and knows of no digest has left another run.
+        """
         is_alone = is_first_page and page.next_link is None and not read.ends_with_link
-        return course.page_digest(self._spec, page) if is_alone and read.kind is not ReadKind.REPAIR else None
+        told = course.page_digest(self._spec, page) if is_alone and read.kind is not ReadKind.REPAIR else None
+        was_told, state.page_digest = state.page_digest, told and f"{state.run_id} {told}"
+        is_same = told is not None and was_told == f"{self.state.run_id} {told}"
+        return is_same and self._is_stored(read, page, state)
 
     def _is_stored(self, read: Read, page: Page, state: SyncState) -> bool:
-        """Whether nothing is to be written for the page that the last read consisted of, too."""
+        """Whether all records of a page that came before are stored and to be left as they are."""
         if read.kind is ReadKind.FIRST or state.fresh_columns or not self._is_last(page, state):
             return False
         if not (read.is_complete and page.value):

@@ -151,3 +151,24 @@ def test_records_are_looked_at_again_where_the_table_has_become_another(copy_of:
 
     assert copy.organisation.count(WHOLE) in decoded  # beside it the stored documents, to be compared
     assert copy.state("vin_clinicalusestatuses").page_digest not in (None, before)
+
+
+def test_a_state_of_an_earlier_form_is_extended(copy_of: CopyOf) -> None:
+    copy = copy_of(WHOLE)
+    copy.sync_one()
+    with copy.database.writing() as conn:
+        conn.exec_driver_sql("ALTER TABLE _sync_state DROP COLUMN page_digest")
+
+    assert copy.sync_one().unchanged == copy.organisation.count(WHOLE)
+    assert copy.state("vin_clinicalusestatuses").page_digest
+
+
+def test_what_an_earlier_form_of_the_program_stored_since_is_not_taken_for_the_page(copy_of: CopyOf) -> None:
+    copy = copy_of(WHOLE)
+    copy.sync_one()
+    with copy.database.writing() as conn:  # as one that knows of no digest would
+        conn.exec_driver_sql("UPDATE vin_clinicalusestatuses SET json_response = '{}', vin_name = 'x' WHERE row_id = 1")
+        conn.exec_driver_sql("UPDATE _sync_state SET run_id = 'another'")
+
+    assert copy.sync_one().updated == 1
+    assert "x" not in names(copy)

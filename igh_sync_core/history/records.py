@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import repeat
 
 from igh_sync_core.history import checkpoint
 from igh_sync_core.history.batch import Batch
@@ -63,7 +62,7 @@ def close_unmet(history: History, keys: Sequence[str], now: datetime, *, is_firs
     if is_first:
         # In the page's own transaction: an older read may still go on until this one is on record.
         checkpoint.forget_seen(conn, tables.spec)
-    history.staging.list_keys(zip(keys, repeat(None)))
+    history.staging.list_keys(keys)
     checkpoint.note_seen(conn, tables)
     if not is_last:
         return 0

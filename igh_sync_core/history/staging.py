@@ -89,6 +89,6 @@ class Staging:
         except OperationalError:
             return False
 
-    def list_keys(self, keys: Iterable[tuple[str, int | None]]) -> None:
-        """Replace the list of keys: pairs of key and version number."""
-        self.fill(self._tables.keys, ("key", "version"), keys)
+    def list_keys(self, keys: Iterable[str]) -> None:
+        """Replace the list of keys."""
+        self.fill(self._tables.keys, ("key",), ((key,) for key in keys))

@@ -175,12 +175,12 @@ class History:
         """Close every open version of a key other than *keys*, all of which have one; as :meth:`close_absent`."""
         if checkpoint.count_open(self.conn, self.tables) == len(keys):
             return 0
-        self.staging.list_keys(zip(keys, repeat(None)))
+        self.staging.list_keys(keys)
         return self.close_absent(is_listed, now)
 
     def close_missing(self, keys: Iterable[str], now: datetime) -> int:
         """Close the open versions of *keys*, which the source says it has not (law 3); as :meth:`close_absent`."""
-        self.staging.list_keys(zip(keys, repeat(None)))
+        self.staging.list_keys(keys)
         return self.close_absent(_is_not_listed, now)
 
     @cached_property

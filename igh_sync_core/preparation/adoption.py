@@ -4,7 +4,8 @@ That program kept the same tables, without ``closed_reason``, without the types 
 in several text forms, all of which are read. The types are filled from the stored records themselves; where those do
 not tell, the next read is a full one and fills them, making no versions. Images it kept as text become bytes.
 
-It wrote SQLite files only. Everything here runs in the one transaction that also checks the schema.
+It wrote SQLite files only; of an earlier form of this program state and log may lack columns, on both engines.
+Everything here runs in the one transaction that also checks the schema.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ def adopt(
     """Take over the tables of *specs* that the earlier program made; what is ours already is left alone.
 
     Args:
-        conn: A connection inside a transaction; the control tables exist, in the earlier program's form or in ours.
+        conn: A connection inside a transaction; the control tables exist, in whatever form.
         specs: Entities that metadata knows.
         entities: As configured.
         now: The server's clock.

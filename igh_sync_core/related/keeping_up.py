@@ -191,7 +191,7 @@ def _close_deleted(stage: Stage, keys: Keys, fetched: Fetched) -> int:
     if not keys.deleted:
         return 0
     table = stage.table
-    stage.history.staging.list_keys((key, None) for key in keys.deleted)
+    stage.history.staging.list_keys(keys.deleted)
     closure.note_deleted(stage.conn, table.tables, is_listed)
     return stage.history.close_deleted(keys.deleted, table.sync_time(fetched))
 
@@ -200,7 +200,7 @@ def _close_absent(stage: Stage, keys: Keys, fetched: Fetched, *, is_last: bool) 
     """Close the stored records that the read of all keys did not meet, once its last page is here (law 3)."""
     table, spec = stage.table, stage.table.spec
     if keys.versions:
-        stage.history.staging.list_keys(keys.versions)
+        stage.history.staging.list_keys(key for key, _version in keys.versions)
         closure.note_seen(stage.conn, table.tables)
     if not is_last:
         return 0

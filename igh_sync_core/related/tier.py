@@ -84,7 +84,11 @@ def sync_related(run: Run, specs: Sequence[TableSpec], filtered: Collection[Logi
 
 
 def _begin(run: Run, tables: Sequence[RelatedTable]) -> None:
-    """Begin all of them; that the state of one cannot be read is its own failure (law 9)."""
+    """Begin all of them, and put on record that they are under way; what cannot be done of one is its failure (law 9).
+
+    Raises:
+        StoreError: The whole transaction is lost.
+    """
     with run.database.writing() as conn:
         checkpoint.log_start(conn, *(table.spec for table in tables), run_id=run.run_id, now=run.now())
         states = checkpoint.read_all(conn, [table.spec for table in tables])
@@ -92,21 +96,27 @@ def _begin(run: Run, tables: Sequence[RelatedTable]) -> None:
             if isinstance(state, StoreError):
                 table.error = state
             else:
-                _begin_one(conn, table, state)
-        checkpoint.write(conn, *(table.state for table in tables if table.error is None))
+                _try(conn, [table], partial(begin, conn, table, state))
+        _mark_begun(conn, [table for table in tables if table.error is None])
 
 
-def _begin_one(conn: Connection, table: RelatedTable, state: SyncState) -> None:
-    """Begin one table or nothing of it.
+def _mark_begun(conn: Connection, tables: Sequence[RelatedTable]) -> None:
+    """All at once; where one of them is refused, each by itself."""
+    if not _try(conn, [], partial(checkpoint.write, conn, *(table.state for table in tables))):
+        for table in tables:
+            _try(conn, [table], partial(checkpoint.write, conn, table.state))
 
-    Raises:
-        StoreError: The whole transaction is lost.
-    """
+
+def _try(conn: Connection, tables: Sequence[RelatedTable], step: Callable[[], object]) -> bool:
+    """Do a step or nothing of it; whether it was done. The refusal is the failure of *tables*."""
     try:
         with attempt(conn):
-            begin(conn, table, state)
+            step()
     except DBAPIError as exc:
-        table.error = store_error(exc)
+        for table in tables:
+            table.error = store_error(exc)
+        return False
+    return True
 
 
 def _each(run: Run, tables: Iterable[RelatedTable], work: Callable[[RelatedTable], None]) -> None:

@@ -55,7 +55,7 @@ class EntityTables:
         main: One row per version of a record.
         closing: Temporary; open versions about to be closed: ``row_id``, ``key``, ``boundary``, ``reason``.
         picks: Temporary; chosen options of records stored without them: ``key``, ``field``, ``code``.
-        keys: Temporary; keys alone (tombstones, sweeps): ``key``, ``version``.
+        keys: Temporary; keys alone (tombstones, pages of keys): ``key``.
         junctions: Per multi-select column its table of chosen options.
     """
 
@@ -225,7 +225,7 @@ def _lists(kind: Kind) -> tuple[Table, Table, Table]:
     return (
         Table("_closing", metadata, *closing, **_TEMP),
         Table("_picks", metadata, _c("key", key), _c("field", Text()), _c("code", Integer()), **_TEMP),
-        Table("_keys", metadata, _c("key", key, index=True), _c("version", BigInteger()), **_TEMP),
+        Table("_keys", metadata, _c("key", key, index=True), **_TEMP),
     )
 
 

@@ -40,7 +40,8 @@ class SyncState(ControlTable):
         columns_digest: Fingerprint of the columns that the stored links and rows cover.
         fresh_columns: Comma-separated columns still to be filled into open rows by a full read.
         page_digest: Fingerprint of the one page that the last read consisted of, see ``course.page_digest``, behind the
-            run that stored it; None after a read of several pages or of changes, and once anything else is written.
+            run that stored it and the read's reach (``all``, or ``recent`` by ``modifiedon``); None after a read of
+            several pages or of a delta link, and once anything else is written.
         scanned_row_id: Versions up to here have had their references noted for the related tables.
         relations_digest: Fingerprint of the relations that this scan followed.
     """

@@ -17,6 +17,9 @@ from igh_sync_core.sync.strategy import Plan, Read, ReadKind
 from igh_sync_core.webapi.odata import Page
 from igh_sync_core.webapi.tombstones import check_delta
 
+_FORM = 1
+"""Moves when records become rows in another way, so that pages that came before are looked at again."""
+
 _NO_LISTS = "0x80040800"
 """Some tables of the system's own can be asked for single records alone."""
 
@@ -122,7 +125,7 @@ def page_digest(spec: TableSpec, page: Page) -> str:
 
 @lru_cache(maxsize=1024)
 def _form(spec: TableSpec) -> bytes:
-    return blake2b(msgspec.json.encode(spec)).digest()
+    return blake2b(msgspec.json.encode((_FORM, spec))).digest()
 
 
 def check_begin(read: Read, page: Page) -> None:

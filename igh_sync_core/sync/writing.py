@@ -185,11 +185,13 @@ class Writer:
         """Remember a page that is a whole read by itself; whether nothing of it is new, since the last was the same.
 
         It is remembered with the run that stored it: whoever wrote since and knows of no digest has left another run.
+        And with its reach, or a complete read might pass for one of recent records, and close nothing (law 3).
         """
         is_alone = is_first_page and page.next_link is None and not read.ends_with_link
         told = course.page_digest(self._spec, page) if is_alone and read.kind is not ReadKind.REPAIR else None
-        was_told, state.page_digest = state.page_digest, told and f"{state.run_id} {told}"
-        is_same = told is not None and was_told == f"{self.state.run_id} {told}"
+        reach = "all" if read.is_complete else "recent"
+        was_told, state.page_digest = state.page_digest, told and f"{state.run_id} {reach} {told}"
+        is_same = told is not None and was_told == f"{self.state.run_id} {reach} {told}"
         return is_same and self._is_stored(read, page, state)
 
     def _is_stored(self, read: Read, page: Page, state: SyncState) -> bool:

@@ -131,11 +131,12 @@ class DataverseAuth(httpx.Auth):
         """Ask MSAL, and take its answer for good until it might give another."""
         try:
             result: dict[str, Any] = app.acquire_token_for_client(scopes=[self._config.scope])
+            left_s = int(result.get("expires_in") or 0)
         except ValueError as exc:
             raise self._refusal(str(exc), error="unusable answer") from exc
         if token := result.get("access_token"):
             self._token_in_use = str(token)
-            self._good_until = time.time() + min(_ASK_AGAIN_S, result.get("expires_in", 0) - _RENEWED_S)
+            self._good_until = time.time() + min(_ASK_AGAIN_S, left_s - _RENEWED_S)
             return self._token_in_use
         raise self._refusal(str(result.get("error_description", "")), error=str(result.get("error", "")))
 

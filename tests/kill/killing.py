@@ -28,7 +28,7 @@ ENTITIES = (
 )
 KILLED = -9
 PAGE_SIZE = 60
-OUR_OWN = frozenset({"row_id", "junction_id", "run_id", "read_started", "read_latest"})
+OUR_OWN = frozenset({"row_id", "junction_id", "run_id", "read_started", "read_latest", "page_digest"})
 """Columns that number rows or tell of the last run: the only ones in which two equal histories may differ."""
 KEYS = {entity.api_name: f"{entity.name}id" for entity in load_entity_configs() if entity.name in ENTITIES}
 _STATES = SyncState.metadata.tables["_sync_state"]

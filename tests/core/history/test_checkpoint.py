@@ -130,7 +130,7 @@ def test_keys_met_by_a_complete_read_are_remembered_until_it_ends(load: Loader) 
     is_seen = select(load.tables.main.c.sampleid).where(checkpoint.was_seen(load.tables))
     of = {"of": SPEC.entity_set}
     with load.database.transaction(load.conn):
-        load.history.staging.list_keys([(A, None)])
+        load.history.staging.list_keys([A])
         for _ in range(2):
             checkpoint.note_seen(load.conn, load.tables)
         assert [str(key) for key in load.conn.scalars(is_seen, of)] == [A]

@@ -612,6 +612,24 @@ def test_how_many_ids_the_server_takes_is_found_out_once(light: Copy) -> None:
     assert sum(count for count in asked if count <= 5) == sum(of(report, table).added for table in FILTERED)
 
 
+def test_a_state_that_the_database_refuses_is_the_failure_of_its_table_alone(light: Copy) -> None:
+    synced(light)
+    refused = "NEW.state = 'in_progress' AND NEW.entity_name = 'accounts'"
+    with light.database.writing() as conn:
+        if light.database.is_postgres:
+            body = f"BEGIN IF {refused} THEN RAISE EXCEPTION 'no'; END IF; RETURN NEW; END"
+            conn.exec_driver_sql(f"CREATE FUNCTION no() RETURNS trigger AS $$ {body} $$ LANGUAGE plpgsql")
+            conn.exec_driver_sql("CREATE TRIGGER no BEFORE UPDATE ON _sync_state FOR EACH ROW EXECUTE FUNCTION no()")
+        else:
+            made = f"CREATE TRIGGER no BEFORE UPDATE ON _sync_state WHEN {refused}"
+            conn.exec_driver_sql(f"{made} BEGIN SELECT RAISE(ABORT, 'no'); END")
+    light.organisation.update("systemuser", USER, {"title": "Dr"})
+    report = light.sync()
+
+    assert report.failed_entities == [("account", "the database refused a statement: no")]
+    assert of(report, "systemuser").updated == 1
+
+
 class Power:
     """Goes out at the n-th checkpoint of related tables, inside its transaction, and stays out."""
 

@@ -307,7 +307,7 @@ def test_a_kept_connection_is_as_if_it_were_new(database: Database) -> None:
         for _ in range(2):
             with database.connection() as conn, database.apart(conn):
                 database.empty_temporary(conn, keys)
-                database.load(conn, keys, ("key", "version"), [(A, 1)])
+                database.load(conn, keys, ("key",), [(A,)])
                 assert conn.execute(select(func.count()).select_from(keys)).scalar_one() == 1
 
         assert len(connections) == 1

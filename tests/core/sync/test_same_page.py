@@ -1,6 +1,7 @@
 """A page that is a whole read by itself, and came before exactly so: nothing of it is decoded or compared."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -172,3 +173,32 @@ def test_what_an_earlier_form_of_the_program_stored_since_is_not_taken_for_the_p
 
     assert copy.sync_one().updated == 1
     assert "x" not in names(copy)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_complete_read_is_none_of_recent_records_though_its_page_is_the_same(copy_of: CopyOf, left: int) -> None:
+    copy = copy_of(UNTRACKED)
+    copy.sync_one()
+    copy.organisation.clock.advance(3_600)
+    for key in copy.organisation.keys(UNTRACKED)[left:]:
+        copy.organisation.delete(UNTRACKED, key)
+    for key in copy.organisation.keys(UNTRACKED):
+        copy.organisation.update(UNTRACKED, key, {"vin_name": "the last one"})
+    copy.sync_one()
+    copy.selection = [replace(copy.selection[0], strategy="snapshot")]
+    copy.sync_one()
+
+    assert len(copy.open_rows("vin_rdpriorities", "row_id")) == left
+
+
+def test_what_was_closed_as_a_related_table_is_open_again(copy_of: CopyOf) -> None:
+    copy = copy_of(WHOLE)
+    copy.sync_one()
+    key = copy.organisation.keys(WHOLE)[0]
+    copy.selection = [replace(copy.selection[0], filtered=True)]
+    copy.sandbox.hide(WHOLE, key)
+    assert copy.sync_one(reconcile=True).closed == 1
+    copy.sandbox.reveal(WHOLE, key)
+    copy.selection = [replace(copy.selection[0], filtered=False)]
+
+    assert copy.sync_one().added == 1

@@ -7,6 +7,7 @@ at once, see ``occurring``, or by a reconcile run to a table that counts as clea
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -37,6 +38,7 @@ from igh_sync_core.schema.optionsets import optionset_name
 from igh_sync_core.schema.tables import EntityTables, entity_tables, identifier
 from igh_sync_core.store.control import ControlTable, OptionSetLabel
 from igh_sync_core.store.dialect import Instant, later_of, member_of, one_second_after
+from igh_sync_core.store.driver import Prepared
 
 
 class SyncAdoption(ControlTable, table=True):
@@ -72,7 +74,7 @@ def report(
     Returns:
         One line for people per kind of leftover and table; empty for files that were never adopted.
     """
-    adopted = {name: is_clean for name, is_clean in conn.execute(select(ADOPTIONS.c.table_name, ADOPTIONS.c.is_clean))}  # noqa: C416 - rows are not pairs for the type checker
+    adopted = dict(_adopted.rows(conn, None))
     mine = [spec for spec in specs if identifier(spec.entity_set) in adopted]
     if not mine:
         return ()
@@ -84,6 +86,11 @@ def report(
     if repair or not all(adopted.values()):  # or every run would ask whether anything is left to do
         notes += occurring.add(conn, mine, present, Told(now, language))
     return (*notes, *_stale_options(conn, mine, present))
+
+
+@Prepared
+def _adopted(_: None) -> Select[Any]:
+    return select(ADOPTIONS.c.table_name, ADOPTIONS.c.is_clean)
 
 
 def index_open(conn: Connection, tables: EntityTables) -> bool:

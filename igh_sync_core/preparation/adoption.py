@@ -27,6 +27,8 @@ _CONTROL: tuple[tuple[type[ControlTable], Table], ...] = (
     (SyncState, SyncState.metadata.tables["_sync_state"]),
     (SyncLog, SyncLog.metadata.tables["_sync_log"]),
 )
+CONTROL_COLUMNS = tuple(str(column) for _model, table in _CONTROL for column in table.columns)
+"""Those of state and log; moves with each that is added, so that stored tables are looked at again, and extended."""
 
 
 def adopt(

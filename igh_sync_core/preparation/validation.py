@@ -26,7 +26,7 @@ from igh_sync_core.store.lock import fence
 from igh_sync_core.sync.run import Run
 from igh_sync_core.webapi.client import Client
 
-_FORM = 2
+_FORM = 1
 """Moves when this program checks or makes tables in another way, so that everything is looked at again."""
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ def _mark(conn: Connection, run: Run, entities: Sequence[EntityConfig], known: C
     """Fingerprint of everything that the check depends on."""
     language = run.organisation.language
     shown = [views.digest(spec, language) for spec in _specs(known)]
-    told = (_FORM, shown, fingerprint.of_schema(conn), language, entities, sorted(known.entries.items()))
+    ours = (_FORM, adoption.CONTROL_COLUMNS)
+    told = (ours, shown, fingerprint.of_schema(conn), language, entities, sorted(known.entries.items()))
     return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:16]
 
 

@@ -2,28 +2,29 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import timedelta
 
 import pytest
-from copies import Copy
+from copies import Copy, at_noon
 from msgspec import Raw
+from shaping import NOON
 from sqlalchemy import MetaData, Table, delete
 
+from igh_sync_core.errors import StoreError
 from igh_sync_core.history.batch import Batch
 from igh_sync_core.history.rows import RowCodec
-from igh_sync_core.sandbox import Organisation, health_organisation
+from igh_sync_core.preparation import adoption
+from igh_sync_core.sandbox import Organisation
 
 UNTRACKED, WHOLE, PAIRS = "vin_rdpriority", "vin_clinicalusestatus", "vin_vin_candidate_vin_region"
-START = datetime(2026, 1, 10, 12, 0, 0, tzinfo=UTC)
+LONG_S = 3 * 365 * 86_400
 
 CopyOf = Callable[..., Copy]
 
 
 @pytest.fixture
 def organisation() -> Organisation:
-    made = health_organisation(2_000)
-    made.clock.set(START)
-    return made
+    return at_noon(2_000)
 
 
 @pytest.fixture
@@ -61,6 +62,7 @@ def test_what_came_before_is_counted_and_no_more(copy_of: CopyOf, entity: str, d
 
 def test_of_what_was_modified_the_watermark_stays(copy_of: CopyOf, decoded: list[int]) -> None:
     copy = copy_of(UNTRACKED)
+    copy.organisation.clock.advance(LONG_S)  # past every record's modifiedon
     copy.sync_one()
     for number, key in enumerate(copy.organisation.keys(UNTRACKED)[:2]):
         copy.organisation.clock.advance(60)
@@ -72,7 +74,7 @@ def test_of_what_was_modified_the_watermark_stays(copy_of: CopyOf, decoded: list
 
     assert copy.sync_one().unchanged == 2
     assert decoded == []
-    assert copy.state("vin_rdpriorities").last_timestamp == before == datetime(2026, 1, 10, 12, 2, tzinfo=UTC)
+    assert copy.state("vin_rdpriorities").last_timestamp == before == NOON + timedelta(seconds=LONG_S, minutes=2)
 
 
 def test_a_change_a_deletion_and_their_return_are_seen(copy_of: CopyOf, decoded: list[int]) -> None:
@@ -154,11 +156,19 @@ def test_records_are_looked_at_again_where_the_table_has_become_another(copy_of:
     assert copy.state("vin_clinicalusestatuses").page_digest not in (None, before)
 
 
-def test_a_state_of_an_earlier_form_is_extended(copy_of: CopyOf) -> None:
+def test_a_state_of_an_earlier_form_is_extended_though_nothing_has_moved(
+    copy_of: CopyOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = copy_of(WHOLE)
     copy.sync_one()
     with copy.database.writing() as conn:
         conn.exec_driver_sql("ALTER TABLE _sync_state DROP COLUMN page_digest")
+    columns = [name for name in adoption.CONTROL_COLUMNS if name != "_sync_state.page_digest"]
+    with monkeypatch.context() as earlier:  # looks at the schema as it is now, and finds it in order
+        earlier.setattr(adoption, "CONTROL_COLUMNS", columns)
+        earlier.setattr(adoption, "_extend_control_tables", lambda _conn: None)
+        with pytest.raises(StoreError):
+            copy.sync_one()
 
     assert copy.sync_one().unchanged == copy.organisation.count(WHOLE)
     assert copy.state("vin_clinicalusestatuses").page_digest

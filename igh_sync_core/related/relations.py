@@ -85,5 +85,5 @@ def _synced_targets(spec: TableSpec, lookup: Lookup, synced: Mapping[LogicalName
     Only values of one kind can be compared; ids of some virtual tables are no Guids.
     """
     possible = [name for name in synced if name in lookup.targets] if lookup.targets else [*synced]
-    kind = next(column.kind for column in spec.columns if column.name == lookup.column) if possible else None
+    kind = next(column.kind for column in spec.columns if column.name == lookup.column)
     return [name for name in possible if synced[name].key_kind is kind]

@@ -148,8 +148,13 @@ def _remember(conn: Connection, work: Work) -> None:
 
 @Prepared
 def _start_anew(_: None) -> Update:
-    nothing = {"columns_digest": None, "fresh_columns": "", "records_count": 0, "scanned_row_id": 0}
+    nothing = {
+        "columns_digest": None,
+        "fresh_columns": "",
+        "page_digest": None,
+        "records_count": 0,
+        "scanned_row_id": 0,
+    }
     # Nor has it rows that a smaller role might no longer see, see ``sync.fallbacks.is_narrowed``; a link stays good.
     untracked = {"delta_link_time": null(), "strategy": func.nullif(_STATE.c.strategy, "delta")}
-    anew = nothing | untracked | {"page_digest": null()}
-    return update(_STATE).where(_STATE.c.entity_name == bindparam("of")).values(anew)
+    return update(_STATE).where(_STATE.c.entity_name == bindparam("of")).values(nothing | untracked)

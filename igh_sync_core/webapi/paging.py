@@ -143,8 +143,8 @@ class _UnderWay:
     """
 
     def __init__(self, fetch: Callable[[str, Event], Fetched], abandoned: Event, at_once: int) -> None:
-        self._fetch, self._abandoned, self._at_once = fetch, abandoned, at_once
-        self._pool: ThreadPoolExecutor | None = None
+        self._fetch, self._abandoned = fetch, abandoned
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="next-page")
         self._chains: dict[Future[Fetched], int] = {}
 
     def __bool__(self) -> bool:
@@ -158,15 +158,13 @@ class _UnderWay:
 
     def pop(self) -> tuple[int, Fetched]:
         """A page that came, and its chain; waits for one."""
-        ended = wait(self._chains, return_when=FIRST_COMPLETED).done if len(self._chains) > 1 else self._chains
-        future = next(iter(ended))
+        future = next(iter(wait(self._chains, return_when=FIRST_COMPLETED).done))
         return self._chains.pop(future), future.result()
 
     def close(self) -> None:
         """Give up what is still under way."""
         self._abandoned.set()
-        if self._pool:
-            self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
     def _now(self, link: str) -> Future[Fetched]:
         future: Future[Fetched] = Future()
@@ -174,8 +172,6 @@ class _UnderWay:
         return future
 
     def _soon(self, link: str) -> Future[Fetched]:
-        # Made when it is needed: most reads of a run without news have but one page.
-        self._pool = self._pool or ThreadPoolExecutor(self._at_once, thread_name_prefix="next-page")
         # In a copy of the caller's context, so that log records of the thread belong to the caller's run.
         return self._pool.submit(copy_context().run, self._fetch, link, self._abandoned)
 

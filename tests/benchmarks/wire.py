@@ -8,11 +8,10 @@ from contextlib import contextmanager
 import httpx
 
 from igh_sync_core.config.entities import load_entity_configs
+from igh_sync_core.sandbox.data.population import VARIANTS
 from igh_sync_core.webapi.odata import prefer
 
 TIMEOUT_S = 120.0
-VARIANTS = 256
-"""Rows of which all others of a table are made, by the keys alone."""
 
 
 @contextmanager
@@ -37,7 +36,8 @@ def open_wire(settings: Mapping[str, str]) -> Iterator[httpx.Client]:
 def have_rows(settings: Mapping[str, str]) -> None:
     """Have the local Dataverse make up its rows, with labels and without, as Dataverse has its own before it is asked.
 
-    It makes them up when it is first asked for them, one after another, which is a tenth of a small first load.
+    It makes them up when it is first asked for them, one after another, which is a tenth of a small first load; once
+    it has made up so many of a table, all others are made of them.
     """
     with open_wire(settings) as wire, ThreadPoolExecutor(8) as pool:
 

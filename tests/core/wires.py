@@ -38,6 +38,7 @@ class Entra:
         self.forms: list[dict[str, str]] = []
         self.tokens: list[str] = []
         self.revoked = 0
+        self.expires_in: int | str = 3599
         self.together: Barrier | None = None  # refused tokens wait here for each other
         self.hosts: list[str] = []
         self._lock = Lock()
@@ -80,7 +81,7 @@ class Entra:
             if self.refusal is not None:
                 return self.refusal
             self.tokens.append(f"token-{len(self.tokens) + 1}")
-            body = {"token_type": "Bearer", "expires_in": 3599, "access_token": self.tokens[-1]}
+            body = {"token_type": "Bearer", "expires_in": self.expires_in, "access_token": self.tokens[-1]}
             return httpx.Response(200, json=body)
 
 

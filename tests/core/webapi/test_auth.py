@@ -156,6 +156,12 @@ class TestTokens:
 
         assert seen == ["Bearer token-1", "Bearer token-1", "Bearer token-2"]
 
+    def test_the_seconds_left_may_come_as_text(self) -> None:
+        entra = Entra()
+        entra.expires_in = "3599"
+
+        assert ask(entra, config()).status_code == 200
+
     def test_msal_is_asked_once_a_minute(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[float] = []
         acquire = msal.ConfidentialClientApplication.acquire_token_for_client

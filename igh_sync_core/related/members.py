@@ -133,7 +133,7 @@ class Stage:
         return History(self.table.run.database, self._lease, self.table.tables, fresh=self.table.state.fresh)
 
     def reading(self) -> contextlib.AbstractContextManager[Connection]:
-        """A transaction that only reads, and waits for no writer."""
+        """A transaction that only reads, see ``Lease.reading``."""
         return self._lease.reading()
 
     @contextlib.contextmanager

@@ -157,7 +157,7 @@ class Database:
             yield conn
 
     def turn(self) -> contextlib.AbstractContextManager[object]:
-        """Wait until nobody else in this process writes, where the engine has one writer; may be nested."""
+        """Wait until nobody else in this process has the turn, where the engine has one writer; may be nested."""
         return self._writer or contextlib.nullcontext()
 
     @contextlib.contextmanager
@@ -202,8 +202,8 @@ class Line(Protocol):
 class Lease:
     """A connection whenever there is something to do, that nobody else uses meanwhile, see ``Database.lease``.
 
-    Who waits for the network, or for the turn to write, has none: each of them keeps megabytes, and to open one costs
-    SQLite more than to write a page without news, since it reads the definitions of all tables.
+    Who waits for the network, or for a turn, has none: each of them keeps megabytes, and to open one costs SQLite more
+    than to write a page without news, since it reads the definitions of all tables.
     """
 
     def __init__(self, database: Database, stack: contextlib.ExitStack) -> None:
@@ -229,8 +229,9 @@ class Lease:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Only read, and wait for no writer."""
-        with self._given_back() as conn, self._database.apart(conn):
+        """Only read, in a transaction that stops no other process from writing."""
+        # In turn all the same, since the connection that was used before is given back by then.
+        with self._database.turn(), self._given_back() as conn, self._database.apart(conn):
             yield conn
 
     @contextlib.contextmanager

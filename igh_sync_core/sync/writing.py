@@ -68,8 +68,7 @@ class Writer:
 
     def is_filled(self) -> bool:
         """Whether there is any row already."""
-        # In turn, or all that begin at once would open a connection each.
-        with self._run.database.turn(), self._lease.reading():
+        with self._lease.reading():
             return not self._history.is_empty
 
     def begun(self, read: Read, plan: Plan, fetched: Fetched) -> SyncState:

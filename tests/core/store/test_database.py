@@ -400,20 +400,26 @@ def test_a_lease_whose_transaction_fails_writes_nothing_and_keeps_no_connection(
             assert conn.scalars(select(SEEN.c.key)).all() == []
 
 
-@pytest.mark.parametrize("way", ["writing", "leased"])
-def test_who_waits_for_the_turn_to_write_holds_no_connection(tmp_path: Path, way: str) -> None:
-    """On SQLite: in PostgreSQL several write at once."""
+@pytest.mark.parametrize("way", ["writing", "leased", "reading"])
+def test_who_waits_for_a_turn_holds_no_connection(tmp_path: Path, way: str) -> None:
+    """On SQLite: in PostgreSQL several read and write at once."""
     file = Database(Config("https://org.crm.dynamics.com", "", "", "", sqlite_db_path=str(tmp_path / "copy.db")))
     create_control_tables(file)
     opened: list[object] = []
     event.listen(file.engine, "connect", lambda *_: opened.append(1))
 
-    def write(number: int) -> None:
-        with file.lease() as lease, (lease if way == "leased" else file).writing() as conn:
-            file.load(conn, SEEN, ("entity_name", "key"), some(50, str(number)))
+    def use(number: int) -> None:
+        with file.lease() as lease:
+            if way == "reading":
+                with lease.reading() as conn:
+                    conn.scalars(select(SEEN.c.key)).all()
+                    time.sleep(0.001)  # or each might be done before the next begins
+                return
+            with (lease if way == "leased" else file).writing() as conn:
+                file.load(conn, SEEN, ("entity_name", "key"), some(50, str(number)))
 
     with file.keeping_connections():
-        in_threads([lambda number=number: write(number) for number in range(THREADS)])
+        in_threads([lambda number=number: use(number) for number in range(THREADS)])
 
     assert len(opened) == 1
 

@@ -104,6 +104,8 @@ class Gate:
                     self._turn.wait(1.0)
             if rest_s > 0:
                 self._pace.wait(abandoned, rest_s)
+        with self._turn:
+            self._turn.notify()  # it may have been this one's turn
         raise Interrupted
 
     def _rest(self, error: SourceUnavailable, epoch: int) -> None:
@@ -126,7 +128,8 @@ class Gate:
     def _leave(self) -> None:
         with self._turn:
             self._inside -= 1
-            self._turn.notify_all()
+            # As many as there are places now: each of the others would only take Python's lock to find none.
+            self._turn.notify(max(0, self._width - self._inside))
 
 
 class PageSize:

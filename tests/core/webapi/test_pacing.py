@@ -1,14 +1,17 @@
+import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+from threading import Event
 
 import httpx
 import pytest
 from wires import ROOT, SLOW, URL, Entra, Feed, Time, busy, channel_to, config, numbers
 
-from igh_sync_core.errors import SourceUnavailable
+from igh_sync_core.errors import Interrupted, SourceUnavailable
 from igh_sync_core.webapi.client import Channel, Client, Pace
-from igh_sync_core.webapi.pacing import PageSize
+from igh_sync_core.webapi.pacing import Gate, PageSize
 
 
 class TestPageSize:
@@ -116,6 +119,16 @@ class Crowd:
         return self.peak
 
 
+class Asleep(threading.Condition):
+    """Nobody wakes by himself."""
+
+    falling: Queue[None] = Queue()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.falling.put(None)  # no other thread comes in before this one sleeps: it has the lock
+        return super().wait(None if timeout else timeout)
+
+
 class TestPacing:
     def test_no_more_than_eight_are_under_way_without_a_hint(self) -> None:
         crowd = Crowd()
@@ -131,6 +144,35 @@ class TestPacing:
             crowd.headers = {"x-ms-dop-hint": "20"}
             assert 4 < crowd.rush(channel) < 12
             assert 12 <= crowd.rush(channel, requests=150) <= 20
+
+    def test_a_place_that_is_left_wakes_those_alone_who_find_one(self) -> None:
+        looks: list[int] = []
+
+        def clock() -> float:
+            looks.append(1)
+            return 0.0
+
+        crowd = Crowd()
+        with channel_to(crowd, pace=Pace(width=1, clock=clock)) as (channel, _):
+            crowd.rush(channel, requests=30)
+
+        assert len(looks) < 3 * 30
+
+    def test_who_gives_up_waiting_leaves_the_turn_to_the_next(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("igh_sync_core.webapi.pacing.Condition", Asleep)
+        gate, ways, entered = Gate(Pace(width=1)), [Event(), Event()], Queue[int]()
+
+        def enter(number: int) -> None:
+            with contextlib.suppress(Interrupted), gate.slot(ways[number]):
+                entered.put(number)
+
+        with gate.slot(Event()):
+            for number in range(2):
+                threading.Thread(target=enter, args=[number], daemon=True).start()
+                Asleep.falling.get(timeout=5)
+            ways[0].set()
+
+        assert entered.get(timeout=5) == 1
 
     @pytest.mark.parametrize("hint", ["", "many", "-3", "0"])
     def test_a_senseless_hint_does_no_harm(self, hint: str) -> None:

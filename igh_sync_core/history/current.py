@@ -21,7 +21,7 @@ from igh_sync_core.schema.tables import EntityTables
 from igh_sync_core.store.dialect import is_one_of, listed
 from igh_sync_core.store.driver import Prepared
 
-ROWS_AT_ONCE, BYTES_AT_ONCE = 500, 500_000
+ROWS_AT_ONCE, BYTES_AT_ONCE = 500, 250_000
 """Records whose stored documents are in memory at once; each has them several times over while it is compared."""
 
 T = TypeVar("T", bound=Hashable)

@@ -33,7 +33,7 @@ from .wire import have_rows
 DLT_SETTINGS = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
 
 
-TIMES = {FIRST: 1, NOTHING: 3, CHANGED: 3}
+TIMES = {FIRST: 1, NOTHING: 9, CHANGED: 5}
 """How often each workload is measured; the middle one counts. Keeping up takes tenths of a second, in which whatever
 else the machine does shows."""
 

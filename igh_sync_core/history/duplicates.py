@@ -9,14 +9,10 @@ from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
-    MetaData,
     Row,
     Select,
-    Table,
-    Text,
     bindparam,
     exists,
     func,
@@ -27,7 +23,6 @@ from sqlalchemy import (
 from igh_sync_core.schema.tables import EntityTables, open_index_name
 from igh_sync_core.store.driver import Prepared
 
-_SCHEMA = Table("sqlite_master", MetaData(), Column("type", Text), Column("name", Text))
 _SECOND = timedelta(seconds=1)
 
 
@@ -40,7 +35,8 @@ def are_possible(conn: Connection, tables: EntityTables) -> bool:
 
 @Prepared
 def _index(_: None) -> Select[Any]:
-    return select(_SCHEMA.c.name).where(_SCHEMA.c.type == "index", _SCHEMA.c.name == bindparam("named"))
+    # What SQLite knows of it already: a query of its own list of definitions goes through all of them.
+    return select(func.pragma_index_info(bindparam("named")).table_valued("name").c.name)
 
 
 def is_superseded(tables: EntityTables) -> ColumnElement[bool]:

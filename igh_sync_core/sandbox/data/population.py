@@ -87,7 +87,7 @@ class Population:
     @property
     def seconds_per_step(self) -> int:
         """Seconds between two groups of rows that changed together."""
-        return max(1, SPAN_S // max(1, self.count // ROWS_PER_SECOND))
+        return _seconds_per_step(self.count)
 
     def modified_s(self, rank: int) -> int:
         """Time of change of the row of *rank*, in seconds since 1970."""
@@ -108,6 +108,11 @@ def possible_pairs(first: int, second: int) -> int:
     """Distinct pairs of rows that N:N rows between tables of these sizes can hold."""
     pairs = slots_of(first) * slots_of(second)
     return VARIANTS * lcm(*(max(1, side // VARIANTS) for side in (first, second))) if pairs >= VARIANTS else pairs
+
+
+@cache  # asked for each row of each page
+def _seconds_per_step(count: int) -> int:
+    return max(1, SPAN_S // max(1, count // ROWS_PER_SECOND))
 
 
 @cache

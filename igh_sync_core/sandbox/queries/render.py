@@ -189,7 +189,6 @@ class _Untouched:
 
     def __init__(self, organisation: Organisation, table: Table) -> None:
         self._own = table.rows.population
-        self._step_s = self._own.seconds_per_step
         names = (name for name in _heads(table.shape))
         known = organisation.tables
         self._heads: list[Population | None] = [

@@ -1,7 +1,7 @@
 """The database: connections and transactions, for SQLite and PostgreSQL alike.
 
 A connection serves one entity at a time, with temporary tables that nobody else sees. SQLite has one writer at a
-time, so transactions of one process queue here fairly instead of polling the file's lock.
+time, so transactions of one process queue here instead of polling the file's lock.
 """
 
 import contextlib

@@ -94,6 +94,14 @@ class Gate:
                 self._width = min(self._width, self._ceiling)
 
     def _enter(self, abandoned: Event) -> int:
+        try:
+            return self._find_place(abandoned)
+        except BaseException:
+            with self._turn:
+                self._turn.notify()  # it may have been this one's turn
+            raise
+
+    def _find_place(self, abandoned: Event) -> int:
         while not abandoned.is_set():
             with self._turn:
                 rest_s = self._open_at - self._pace.clock()
@@ -104,8 +112,6 @@ class Gate:
                     self._turn.wait(1.0)
             if rest_s > 0:
                 self._pace.wait(abandoned, rest_s)
-        with self._turn:
-            self._turn.notify()  # it may have been this one's turn
         raise Interrupted
 
     def _rest(self, error: SourceUnavailable, epoch: int) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
+from msgspec.structs import replace
+
 from igh_sync_core.config.entities import load_entity_configs
 
 from . import dlt_home
@@ -65,7 +67,7 @@ class Arena:
                 outcome.base_mb = line.hear()["base_mb"]
                 for workload in case.workloads:
                     measured = [_measured(workload, line, source, database) for _ in range(TIMES[workload])]
-                    outcome.measurements.append(_middle(measured))
+                    outcome.measurements.append(middle(measured))
         except (RuntimeError, OSError) as exc:
             outcome.error = str(exc)
         return outcome
@@ -117,8 +119,10 @@ class Arena:
         return file
 
 
-def _middle(measurements: list[Measurement]) -> Measurement:
-    return sorted(measurements, key=lambda one: one.seconds)[len(measurements) // 2]
+def middle(measurements: list[Measurement]) -> Measurement:
+    """The one in the middle by its seconds, with the most memory that the process had held by the end of them all."""
+    chosen = sorted(measurements, key=lambda one: one.seconds)[len(measurements) // 2]
+    return replace(chosen, peak_mb=max(one.peak_mb for one in measurements))
 
 
 def _measured(workload: str, line: Line, source: Dataverse, database: Database) -> Measurement:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from .cases import (
     CHANGED,
@@ -24,6 +25,7 @@ from .cases import (
     best,
     cases,
 )
+from .measuring import middle
 from .ratios import Ratio, ratios
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +86,16 @@ def test_of_a_case_measured_twice_the_quickest_of_each_workload_counts() -> None
 
     assert [one.seconds for one in both.measurements] == [2.0, 0.1, 0.3]
     assert (both.case, both.peak_mb) == (case, 100.0)
+
+
+def test_of_a_workload_measured_several_times_the_middle_counts_and_the_memory_of_all() -> None:
+    [[several]] = [outcome(Case(OURS, "sqlite", 2_000), 3.0).measurements]
+    measured = [
+        replace(several, seconds=seconds, peak_mb=peak)
+        for seconds, peak in ((3, 90), (1, 91), (2, 92), (9, 95), (2.5, 94))
+    ]
+
+    assert middle(measured) == replace(several, seconds=2.5, peak_mb=95)
 
 
 def test_a_case_that_went_wrong_once_has_gone_wrong() -> None:

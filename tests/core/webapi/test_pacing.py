@@ -1,6 +1,7 @@
 import contextlib
 import threading
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 from threading import Event
@@ -129,6 +130,20 @@ class Asleep(threading.Condition):
         return super().wait(None if timeout else timeout)
 
 
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits at the gate wakes for others alone."""
+    monkeypatch.setattr("igh_sync_core.webapi.pacing.Condition", Asleep)
+    monkeypatch.setattr(Asleep, "falling", Queue())
+
+
+def fall_asleep(enter: Callable[[int], None], numbers: Iterable[int]) -> None:
+    """Have each enter in a thread of its own, and find no place; one after the other."""
+    for number in numbers:
+        threading.Thread(target=enter, args=[number], daemon=True).start()
+        Asleep.falling.get(timeout=5)
+
+
 class TestPacing:
     def test_no_more_than_eight_are_under_way_without_a_hint(self) -> None:
         crowd = Crowd()
@@ -144,35 +159,6 @@ class TestPacing:
             crowd.headers = {"x-ms-dop-hint": "20"}
             assert 4 < crowd.rush(channel) < 12
             assert 12 <= crowd.rush(channel, requests=150) <= 20
-
-    def test_a_place_that_is_left_wakes_those_alone_who_find_one(self) -> None:
-        looks: list[int] = []
-
-        def clock() -> float:
-            looks.append(1)
-            return 0.0
-
-        crowd = Crowd()
-        with channel_to(crowd, pace=Pace(width=1, clock=clock)) as (channel, _):
-            crowd.rush(channel, requests=30)
-
-        assert len(looks) < 3 * 30
-
-    def test_who_gives_up_waiting_leaves_the_turn_to_the_next(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("igh_sync_core.webapi.pacing.Condition", Asleep)
-        gate, ways, entered = Gate(Pace(width=1)), [Event(), Event()], Queue[int]()
-
-        def enter(number: int) -> None:
-            with contextlib.suppress(Interrupted), gate.slot(ways[number]):
-                entered.put(number)
-
-        with gate.slot(Event()):
-            for number in range(2):
-                threading.Thread(target=enter, args=[number], daemon=True).start()
-                Asleep.falling.get(timeout=5)
-            ways[0].set()
-
-        assert entered.get(timeout=5) == 1
 
     @pytest.mark.parametrize("hint", ["", "many", "-3", "0"])
     def test_a_senseless_hint_does_no_harm(self, hint: str) -> None:
@@ -210,3 +196,49 @@ class TestPacing:
             client.channel("contacts").get(f"{ROOT}contacts")
 
         assert clock.sleeps == [30.0]
+
+
+@pytest.mark.usefixtures("asleep")
+class TestPlaces:
+    def test_a_place_that_is_left_wakes_those_alone_who_find_one(self) -> None:
+        looks: list[int] = []
+
+        def clock() -> float:
+            looks.append(1)
+            return 0.0
+
+        crowd = Crowd()
+        with channel_to(crowd, pace=Pace(width=1, clock=clock)) as (channel, _):
+            crowd.rush(channel, requests=30)
+
+        assert len(looks) < 3 * 30
+
+    def test_a_width_that_has_grown_meanwhile_wakes_as_many_as_it_holds(self) -> None:
+        gate, together, entered = Gate(Pace(width=1)), threading.Barrier(2), Queue[int]()
+        gate.heed("2")
+        for _ in range(9):  # one more grows it
+            with gate.slot(Event()):
+                pass
+
+        def enter(number: int) -> None:
+            with gate.slot(Event()):
+                together.wait(5)
+                entered.put(number)
+
+        with gate.slot(Event()):
+            fall_asleep(enter, range(2))
+
+        assert {entered.get(timeout=6) for _ in range(2)} == {0, 1}
+
+    def test_who_gives_up_waiting_leaves_the_turn_to_the_next(self) -> None:
+        gate, ways, entered = Gate(Pace(width=1)), [Event(), Event()], Queue[int]()
+
+        def enter(number: int) -> None:
+            with contextlib.suppress(Interrupted), gate.slot(ways[number]):
+                entered.put(number)
+
+        with gate.slot(Event()):
+            fall_asleep(enter, range(2))
+            ways[0].set()
+
+        assert entered.get(timeout=5) == 1

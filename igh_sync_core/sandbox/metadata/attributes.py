@@ -18,10 +18,17 @@ class Definition(NamedTuple):
     expandable: Json
 
 
-def define(shape: Shape) -> list[Definition]:
-    """All attributes of a table by logical name, the label shadows that ``$metadata`` lacks included."""
-    definitions = [_define(shape, column) for column in shape.columns]
-    definitions += [_shadow(shape, column) for column in shape.columns if column.kind in CODED | POINTING]
+def define(shape: Shape, cast: str = "") -> list[Definition]:
+    """Attributes of a table by logical name, the label shadows that ``$metadata`` lacks included.
+
+    Args:
+        shape: The table.
+        cast: The one metadata type wanted; "" for all.
+    """
+    columns = (column for column in shape.columns if cast in {"", FACETS[column.kind].metadata_type})
+    shadowed = (column for column in shape.columns if column.kind in CODED | POINTING)
+    shadows = (column for column in shadowed if cast in {"", _shadow_type(column)})
+    definitions = [*(_define(shape, column) for column in columns), *(_shadow(shape, column) for column in shadows)]
     return sorted(definitions, key=lambda definition: str(definition.base["LogicalName"]))
 
 
@@ -76,7 +83,11 @@ def _shadow(shape: Shape, column: Column) -> Definition:
         "IsValidODataAttribute": False,
         "IsCustomAttribute": False,
     }
-    return Definition("StringAttributeMetadata" if is_name else "", base, {"MaxLength": 100} if is_name else {}, {})
+    return Definition(_shadow_type(column), base, {"MaxLength": 100} if is_name else {}, {})
+
+
+def _shadow_type(column: Column) -> str:
+    return "StringAttributeMetadata" if column.kind in POINTING else ""
 
 
 def _expandable(shape: Shape, column: Column) -> Json:

@@ -174,7 +174,7 @@ def _managed(*, value: bool, name: str) -> Json:
 
 
 def _attributes(table: Table, key: str, cast: str, options: Mapping[str, str]) -> list[Json] | Json:
-    found = [each for each in define(table.shape) if cast in {"", each.metadata_type}]
+    found = define(table.shape, cast)
     items = {str(each.base["LogicalName"]): _attribute(table, each, is_cast=bool(cast)) for each in found}
     expandable = {str(each.base["LogicalName"]): each.expandable if cast else {} for each in found}
 

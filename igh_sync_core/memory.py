@@ -29,10 +29,26 @@ def settle() -> None:
     the earlier the better: arenas that there are already stay. A process that looks for cycles as rarely already, or
     not at all, goes on so.
     """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_ARENA_MAX, _ARENAS)
-        libc.mallopt(_M_MMAP_THRESHOLD, _BLOCK_BYTES)
+    if glibc := _glibc():
+        glibc.mallopt(_M_ARENA_MAX, _ARENAS)
+        glibc.mallopt(_M_MMAP_THRESHOLD, _BLOCK_BYTES)
     young, *older = gc.get_threshold()
     if 0 < young < _OBJECTS_BETWEEN_LOOKS:
         gc.set_threshold(_OBJECTS_BETWEEN_LOOKS, *older)
+
+
+def give_back() -> None:
+    """Let the system have the memory that nothing is left in, on glibc, which keeps most of it for later otherwise.
+
+    What is freed lies in gaps between what is still in use, and the next run's pages do not all fit into them: a
+    process that copies again and again would hold more each time. Takes a millisecond.
+
+    Source: https://man7.org/linux/man-pages/man3/malloc_trim.3.html
+    """
+    if glibc := _glibc():
+        glibc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

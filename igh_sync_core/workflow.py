@@ -70,6 +70,8 @@ def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Opti
     whole = fold(run_id, [*reports, *related], requests=requests, notes=notes, verdict=verdict)
     whole = with_findings(whole, findings, tolerance=options.reference_tolerance)
     log_outcome(whole)
+    if whole.total("added") or whole.total("updated") or whole.total("closed"):
+        memory.give_back()
     return whole
 
 

@@ -35,6 +35,29 @@ def test_threads_share_two_arenas_of_the_c_library(tmp_path: Path) -> None:
     assert arenas("shared") <= 2 < arenas("apart")
 
 
+LEAVE_GAPS = """
+from pathlib import Path
+from igh_sync_core import memory
+def held_kb():
+    return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0])
+before = held_kb()
+blocks = [bytes(2_000) for _ in range(20_000)]
+kept = blocks[::50]
+del blocks
+freed = held_kb() - before
+memory.give_back()
+print(freed, held_kb() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep no such gaps")
+def test_memory_between_what_is_still_in_use_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVE_GAPS], capture_output=True, text=True, check=True)  # noqa: S603 - our own command
+
+    freed_kb, left_kb = map(int, done.stdout.split())
+    assert left_kb < freed_kb / 4
+
+
 @pytest.mark.parametrize(("before", "after"), [(700, 20_000), (0, 0), (50_000, 50_000)])
 def test_cycles_are_looked_for_more_rarely_never_more_often(before: int, after: int) -> None:
     settling = "from igh_sync_core import memory; memory.settle(); print(*gc.get_threshold())"

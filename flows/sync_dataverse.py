@@ -120,7 +120,7 @@ def _run(order: Order) -> RunReport:
     report = workflow.fold(order.run_id, reports, requests=requests, notes=notes, verdict=verdict)
     report = with_findings(report, findings, tolerance=order.reference_tolerance)
     show_run(report)
-    workflow.log_outcome(report)
+    workflow.conclude(report)
     return report
 
 

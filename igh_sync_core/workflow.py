@@ -69,17 +69,17 @@ def run_workflow(config: Config, entities: Sequence[EntityConfig], options: Opti
             findings = verify_references(run, entities) if options.verify_references else Findings()
     whole = fold(run_id, [*reports, *related], requests=requests, notes=notes, verdict=verdict)
     whole = with_findings(whole, findings, tolerance=options.reference_tolerance)
-    log_outcome(whole)
-    if whole.total("added") or whole.total("updated") or whole.total("closed"):
-        memory.give_back()
+    conclude(whole)
     return whole
 
 
-def log_outcome(report: RunReport) -> None:
-    """Log what people should know beyond the entities: notes, and what the checks found."""
+def conclude(report: RunReport) -> None:
+    """Log what people should know beyond the entities, and let go of the memory that writing took."""
     outcome = logging.getLogger(OUTCOME)
     for is_bad, line in report.outcome():
         outcome.log(logging.ERROR if is_bad else logging.INFO, "%s", line)
+    if report.total("added") or report.total("updated") or report.total("closed"):
+        memory.give_back()
 
 
 def new_run_id() -> str:

@@ -4,6 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from copies import Copy, at_noon, entities
+
+from igh_sync_core import memory
 
 COUNT_ARENAS = """
 import ctypes, sys, threading
@@ -56,6 +59,19 @@ def test_memory_between_what_is_still_in_use_is_given_back() -> None:
 
     freed_kb, left_kb = map(int, done.stdout.split())
     assert left_kb < freed_kb / 4
+
+
+def test_a_run_that_wrote_something_gives_memory_back_and_one_without_news_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(memory, "give_back", lambda: given_back.append(1))
+    copy = Copy(at_noon(300), {"sqlite_db_path": str(tmp_path / "copy.db")}, entities("vin_disease"))
+
+    copy.sync()
+    copy.sync()
+
+    assert len(given_back) == 1
 
 
 @pytest.mark.parametrize(("before", "after"), [(700, 20_000), (0, 0), (50_000, 50_000)])
